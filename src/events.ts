@@ -1,0 +1,35 @@
+/** What the outbox tells `onEvent`: one event for each thing that an operator would count. */
+
+/**
+ * Something that happened in the outbox. Switch on `type`, and leave a default: later versions add types.
+ *
+ * - `stored`: a message was written together with its state. The write may still be unconfirmed.
+ * - `delivered`: `sendMessages` took these messages, and they were cleared.
+ * - `failed`: `sendMessages` threw or ran out of time; nothing was cleared, and the outbox waits until `retryAt`.
+ * - `died`: an earlier run ended with the isolate (memory, CPU limit, a kill); the next batches are smaller.
+ * - `repaired`: the wake-up was missing, overdue or too late, and was armed again.
+ * - `unreadable`: a stored row can't be deserialised. It is kept as it is and passed over.
+ */
+export type OutboxEvent =
+  | { type: "stored"; id: string; sequence: number }
+  | { type: "delivered"; ids: string[] }
+  | { type: "failed"; ids: string[]; error: unknown; failures: number; retryAt: number }
+  | { type: "died"; deaths: number; batchSize: number }
+  | { type: "repaired"; alarm: number | null }
+  | { type: "unreadable"; row: string; error: unknown };
+
+/** Calls the listener; what it throws is its own affair and never reaches the outbox. */
+export type Emit = (event: OutboxEvent) => void;
+
+/** Makes the user's `onEvent` safe to call from anywhere. */
+export function emitter(onEvent: ((event: OutboxEvent) => void) | undefined): Emit {
+  if (onEvent === undefined) return () => {};
+  return (event) => {
+    try {
+      const result: unknown = onEvent(event);
+      if (result instanceof Promise) result.catch(() => {});
+    } catch {
+      // A listener that fails must not turn a stored message into a failed put or a delivered one into a retry.
+    }
+  };
+}

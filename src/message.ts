@@ -1,0 +1,114 @@
+/** A message: as a caller sees it, as it is stored, and how its identity is made. */
+
+import { expected, OutboxError } from "./errors.js";
+import { serializedBytes } from "./size.js";
+
+/** One message as `sendMessages` gets it: plain data that survives `structuredClone`, RPC and, where `msg` does, `JSON.stringify`. */
+export interface OutboxMessage<M = unknown> {
+  /**
+   * Names this message globally, the same on every attempt. Derived from epoch and sequence: URL-safe, 49 characters,
+   * and sorts in put order among the messages of one epoch.
+   */
+  readonly id: string;
+  /** What was put. */
+  readonly msg: M;
+  /** Where it comes from: the object's id and the epoch of its stream, joined by a colon. */
+  readonly source: string;
+  /** Its number in the stream: from 1, without gaps, in put order. */
+  readonly sequence: number;
+  /** How often it has been handed to `sendMessages`, this time included: 1 at first. */
+  readonly attempts: number;
+  /** When it was put, in milliseconds since the Unix epoch. */
+  readonly timestamp: number;
+}
+
+/** What `put` and `send` give back. */
+export interface OutboxReceipt {
+  /** The message's `id`, as `sendMessages` will see it. */
+  readonly id: string;
+  /** The message's `sequence`. */
+  readonly sequence: number;
+}
+
+/** The second argument of `sendMessages`. */
+export interface OutboxDelivery {
+  /** Aborted when `timeoutSeconds` have passed: pass it on to `fetch`. */
+  readonly signal: AbortSignal;
+}
+
+/** What a class must have: it forwards the messages, and throws when it could not. */
+export interface OutboxProcessor<M = unknown> {
+  sendMessages(messages: OutboxMessage<M>[], delivery: OutboxDelivery): unknown;
+}
+
+/** A message at rest. Names are short because every put writes up to sixteen of these again. */
+export interface StoredMessage {
+  /** Position: counts all messages that this object ever stored, across epochs. */
+  readonly n: number;
+  /** When it was put, in milliseconds since the Unix epoch. */
+  readonly at: number;
+  readonly msg: unknown;
+}
+
+/** The stream to which a stored message belongs. */
+export interface Stream {
+  /** The id of the object that stored it. */
+  readonly object: string;
+  /** The epoch under which it was stored. */
+  readonly epoch: string;
+  /** The position before the epoch's first message: `sequence` is position minus this. */
+  readonly base: number;
+}
+
+/** A message that has been checked and copied, ready to be written. */
+export interface Draft {
+  readonly msg: unknown;
+  readonly bytes: number;
+}
+
+/**
+ * Checks a message and takes a copy, so that what is stored is what it was at the call.
+ *
+ * @throws TypeError when it is `undefined` or can't be cloned. @throws OutboxError `message_too_large`.
+ */
+export function draft(msg: unknown, maxBytes: number): Draft {
+  if (msg === undefined) throw expected("msg", "a message (use null for an empty one)", msg);
+  let copy: unknown;
+  try {
+    copy = typeof msg === "string" ? msg : structuredClone(msg);
+  } catch (cause) {
+    throw expected("msg", "a value that can be cloned and stored", msg, cause);
+  }
+  const bytes = serializedBytes(copy);
+  if (bytes > maxBytes) {
+    throw new OutboxError(
+      "message_too_large",
+      `The message takes ${bytes} bytes, and ${maxBytes} bytes fit on this object. Store the payload elsewhere (R2, say) and send its key.`,
+    );
+  }
+  return { msg: copy, bytes };
+}
+
+/** A fresh epoch: 12 hexadecimal digits of time, so that epochs sort by age, and 80 random bits. */
+export function newEpoch(now: number): string {
+  const random = crypto.getRandomValues(new Uint8Array(10));
+  return now.toString(16).padStart(12, "0") + Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** The id of the message with this sequence in this epoch. */
+export function messageId(epoch: string, sequence: number): string {
+  return `${epoch}-${String(sequence).padStart(16, "0")}`;
+}
+
+/** A stored message as `sendMessages` and `list` show it. */
+export function present(stream: Stream, stored: StoredMessage, attempts: number): OutboxMessage {
+  const sequence = stored.n - stream.base;
+  return {
+    id: messageId(stream.epoch, sequence),
+    msg: stored.msg,
+    source: `${stream.object}:${stream.epoch}`,
+    sequence,
+    attempts,
+    timestamp: stored.at,
+  };
+}

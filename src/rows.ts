@@ -1,0 +1,64 @@
+/** The layout at rest: which keys the outbox keeps in storage and what stands under them. */
+
+import type { StoredMessage, Stream } from "./message.js";
+
+/**
+ * Every key of the outbox begins with this. U+10FFFF is the last code point, so these rows sort after every key that
+ * a user would choose, and `list({ end: RESERVED })` leaves them out.
+ */
+export const RESERVED = "\u{10FFFF}";
+
+/** All segments, in order. */
+export const SEGMENTS: string = `${RESERVED}outbox/s`;
+
+/** The key of a segment. Numbers are padded to sixteen digits, enough for every safe integer, so that they sort. */
+export function segmentKey(number: number): string {
+  return SEGMENTS + String(number).padStart(16, "0");
+}
+
+/** The number in a segment's key. */
+export function segmentNumber(key: string): number {
+  return Number(key.slice(SEGMENTS.length));
+}
+
+/** The object's own alarm, while the outbox has the platform's one slot. */
+export interface OwnAlarm {
+  /** When the object asked to be woken, in milliseconds since the Unix epoch. */
+  readonly time: number;
+  /** When it is to be called: later than `time` only while it is retried. */
+  readonly due: number;
+  /** How often it has thrown. */
+  readonly retryCount: number;
+}
+
+/** What is remembered while the destination refuses. */
+export interface Trouble {
+  /** Failed calls of `sendMessages` in a row. */
+  readonly failures: number;
+  /** No attempt before this time, in milliseconds since the Unix epoch. */
+  readonly retryAt: number;
+  /** How often a run died with its isolate since the last success. */
+  readonly deaths: number;
+  /** A run that saw an earlier one die has begun, and has not ended. */
+  readonly lease: boolean;
+  /** How often the messages up to a position have been attempted: `[position, attempts]`, by position. */
+  readonly tried: readonly (readonly [number, number])[];
+}
+
+/**
+ * One row: up to sixteen messages that wait, in order. The last row is also the header of the whole outbox: what is
+ * small and must survive rides there and costs nothing, because every put writes that row anyway. When all is
+ * delivered it stays, without messages, as the marker.
+ */
+export interface SegmentRow extends Stream {
+  readonly v: 1;
+  /** The last position given out when the row was written. */
+  readonly position: number;
+  readonly messages: readonly StoredMessage[];
+  /** Header: the object's own alarm, when a message waits or when `wake` is given. */
+  readonly own?: OwnAlarm;
+  /** Header of a marker: the alarm that was firing for the outbox when the last message was cleared. It is not the object's own. */
+  readonly wake?: number;
+  /** Header: given while the destination refuses. */
+  readonly trouble?: Trouble;
+}
