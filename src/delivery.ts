@@ -5,159 +5,104 @@ import { OutboxError } from "./errors.js";
 import { type OutboxDelivery, type OutboxMessage, present } from "./message.js";
 import type { Settings } from "./options.js";
 import { retryDelayMs } from "./retry.js";
-import type { Trouble } from "./rows.js";
-import type { Batch, Store } from "./store.js";
+import { NEVER, type Store } from "./store.js";
 
 /** After this long, in milliseconds, a run hands over to the next alarm: far from the platform's limit of 15 minutes. */
 const RUN_BUDGET_MS = 60_000;
 
-const CALM: Trouble = { failures: 0, retryAt: 0, deaths: 0, lease: false, tried: [] };
-
 /** The class's `sendMessages`, bound to the instance. */
 export type SendMessages = (messages: OutboxMessage<never>[], delivery: OutboxDelivery) => unknown;
 
-/** Runs one at a time; each either empties what is due or ends with the time of the next. */
-export class Delivery {
+/** Delivery of one object: runs one at a time; each either empties what is due or ends with the time of the next. */
+export interface Delivery {
   /** The object's `sendMessages`. Messages wait while there is none. */
-  send: SendMessages | null = null;
-  readonly #store: Store;
-  readonly #alarm: AlarmSlot;
-  readonly #settings: Settings;
-  #active: Promise<void> | null = null;
+  send: SendMessages | null;
+  /** When the outbox must wake for what waits now; `NEVER` when nothing does. */
+  nextWake(): number;
+  /** How often the message at this position may have been handed over: never too few. */
+  attempts(position: number): number;
+  /** Starts a run, or joins the one under way. Never rejects. `died` tells that an earlier run ended with its isolate. */
+  run(died: boolean): Promise<void>;
+}
 
-  constructor(store: Store, alarm: AlarmSlot, settings: Settings) {
-    this.#store = store;
-    this.#alarm = alarm;
-    this.#settings = settings;
-  }
+export function deliveryOf(store: Store, alarm: AlarmSlot, { batchSize, timeoutSeconds, retry, emit }: Settings): Delivery {
+  const { memory } = store;
+  let active: Promise<void> | null = null;
 
-  /** When the outbox must wake for what waits now; `null` when nothing does. */
-  nextWake(now: number): number | null {
-    if (this.#store.pending === 0) return null;
-    return Math.max(this.#store.trouble?.retryAt ?? 0, now);
-  }
-
-  /** Starts a run, or joins the one under way. Never rejects. */
-  run(died: boolean): Promise<void> {
-    this.#active ??= this.#run(died).finally(() => {
-      this.#active = null;
-    });
-    return this.#active;
-  }
-
-  async #run(died: boolean): Promise<void> {
-    try {
-      await this.#batches(died);
-    } catch (error) {
-      // Storage failed, not the destination. What waits is still stored; try again as after any failure.
-      await this.#retryLater(this.#store.trouble?.tried ?? [], error).catch(() => {});
-    }
-  }
-
-  async #batches(died: boolean): Promise<void> {
+  async function run(died: boolean): Promise<void> {
     const deadline = Date.now() + RUN_BUDGET_MS;
-    const leased = died || this.#store.trouble?.lease === true;
-    if (leased) await this.#lease();
-    while (this.#store.pending > 0 && Date.now() < deadline) {
-      const batch = await this.#store.take(this.#size());
-      if (batch.messages.length === 0) break;
-      const messages = batch.messages.map(({ stream, stored }) => present(stream, stored, this.attempts(stored.n) + 1));
+    const leased = died || memory.trouble.lease;
+    if (leased) {
+      // From now on an alarm stands before user code runs.
+      await later("died", memory.done + batchSize);
+    }
+    do {
+      // After n failures the batch is cut in half n times, so that what breaks it is found.
+      const batch = await store.take(Math.ceil(batchSize / 2 ** memory.trouble.failures));
+      const messages = batch.messages.map(({ stream, stored }) => present(stream, stored, delivery.attempts(stored.n) + 1));
       const ids = messages.map(({ id }) => id);
       try {
-        await this.#attempt(messages);
+        if (ids.length > 0) await attempt(messages);
       } catch (error) {
-        await this.#fail(batch, ids, error);
-        return;
+        return later("failed", batch.messages.at(-1)?.stored.n, ids, error);
       }
-      this.#store.trouble = null;
-      const cleared = this.#store.clear(batch, this.#alarm.firing);
+      const troubled = memory.trouble.retryAt > 0;
+      if (troubled) memory.trouble = { ...memory.trouble, failures: 0, retryAt: 0, lease: false };
+      const cleared = store.clear(batch, alarm.firing(), troubled);
       // In the same turn as the clearing: an alarm must not outlive what it was armed for.
-      this.#alarm.moveWake(this.nextWake(Date.now()));
+      void alarm.setWake(delivery.nextWake());
       await cleared;
-      this.#settings.emit({ type: "delivered", ids });
-      // The next run has the platform's own retries behind it again, which tell a death without a row being written.
-      if (leased) break;
-    }
-    this.#alarm.moveWake(this.nextWake(Date.now()));
+      if (ids.length > 0) emit({ type: "delivered", ids });
+      // After a lease the next run has the platform's own retries behind it again, which tell a death without a row being written.
+    } while (!leased && store.pending() && Date.now() < deadline);
   }
 
-  /** A run died with its isolate before this one: from now on an alarm stands before user code runs, and batches shrink. */
-  async #lease(): Promise<void> {
-    const { trouble } = this.#store;
-    const deaths = (trouble?.deaths ?? 0) + 1;
-    const retryAt = Date.now() + retryDelayMs(this.#settings.retry, deaths, Math.random());
-    this.#store.trouble = { ...(trouble ?? CALM), deaths, lease: true };
-    const saved = this.#store.saveHeader();
-    this.#alarm.lease(retryAt);
-    await saved;
-    this.#settings.emit({ type: "died", deaths, batchSize: this.#size() });
-  }
-
-  /** After n deaths the batch is cut in half n times. */
-  #size(): number {
-    return Math.max(1, Math.floor(this.#settings.batchSize / 2 ** (this.#store.trouble?.deaths ?? 0)));
-  }
-
-  /** Failed attempts of the message at this position. */
-  attempts(position: number): number {
-    return this.#store.trouble?.tried.find(([through]) => position <= through)?.[1] ?? 0;
-  }
-
-  async #attempt(messages: OutboxMessage[]): Promise<void> {
-    const { send } = this;
-    if (send === null) {
-      throw new OutboxError(
-        "send_messages_missing",
-        "The class has no sendMessages(messages). Messages wait until a version that has one is deployed.",
-      );
-    }
-    const { timeoutMs } = this.#settings;
+  async function attempt(messages: OutboxMessage[]): Promise<void> {
+    const { send } = delivery;
+    if (!send) throw new OutboxError("send_messages_missing", "The class has no sendMessages().");
     const controller = new AbortController();
-    let timer: number | null = null;
-    const timeout = new Promise<never>((_, reject) => {
+    let timer = 0;
+    const timeout = new Promise((_, reject) => {
       timer = setTimeout(() => {
-        const error = new OutboxError("timeout", `sendMessages did not settle within ${timeoutMs / 1000} s.`);
+        const error = new OutboxError("timeout", `sendMessages took over ${timeoutSeconds} s.`);
         reject(error);
         controller.abort(error);
-      }, timeoutMs);
+      }, timeoutSeconds * 1000);
     });
-    try {
-      const sent = (async () => send(messages as OutboxMessage<never>[], { signal: controller.signal }))();
-      await Promise.race([sent, timeout]);
-    } finally {
-      clearTimeout(timer);
-    }
+    const sent = (async () => send(messages as OutboxMessage<never>[], { signal: controller.signal }))();
+    await Promise.race([sent, timeout]).finally(() => clearTimeout(timer));
   }
 
   /** Nothing is cleared: the outbox waits, and begins again at the same head. */
-  async #fail(batch: Batch, ids: string[], error: unknown): Promise<void> {
-    const through = batch.messages.at(-1)?.stored.n ?? 0;
-    const saved = this.#retryLater(tried(this.#store.trouble?.tried ?? [], through), error, ids);
-    await saved;
-  }
-
-  #retryLater(tried: Trouble["tried"], error: unknown, ids: string[] = []): Promise<void> {
-    const before = this.#store.trouble ?? CALM;
-    const failures = before.failures + 1;
-    const retryAt = Date.now() + retryDelayMs(this.#settings.retry, failures, Math.random());
-    this.#store.trouble = { ...before, failures, retryAt, lease: false, tried };
-    const saved = this.#store.saveHeader();
-    this.#alarm.moveWake(retryAt);
-    this.#settings.emit({ type: "failed", ids, error, failures, retryAt });
+  function later(type: "failed" | "died", handed = 0, ids: string[] = [], error?: unknown): Promise<void> {
+    const { trouble } = memory;
+    const failures = trouble.failures + 1;
+    const attempts = (memory.done < trouble.through ? trouble.attempts : 0) + 1;
+    const retryAt = Date.now() + retryDelayMs(retry, failures, Math.random());
+    memory.trouble = { failures, retryAt, lease: type === "died", through: Math.max(trouble.through, handed), attempts };
+    const saved = store.saveHeader();
+    void alarm.setWake(retryAt, true);
+    emit({ type, ids, error, failures, retryAt });
     return saved;
   }
-}
 
-/** Counts one more attempt for every message up to a position. */
-function tried(before: Trouble["tried"], through: number): Trouble["tried"] {
-  const counted: [number, number][] = [];
-  for (const [position, attempts] of before) {
-    if (position <= through) counted.push([position, attempts + 1]);
-    else {
-      if ((counted.at(-1)?.[0] ?? 0) < through) counted.push([through, attempts + 1]);
-      counted.push([position, attempts]);
-    }
-  }
-  if ((counted.at(-1)?.[0] ?? 0) < through) counted.push([through, 1]);
-  return counted;
+  const delivery: Delivery = {
+    send: null,
+
+    nextWake: () => (store.pending() ? Math.max(memory.trouble.retryAt, Date.now()) : NEVER),
+
+    attempts: (position) => (position <= memory.trouble.through ? memory.trouble.attempts : 0),
+
+    run(died) {
+      active ??= run(died)
+        // Storage failed, not the destination. What waits is still stored; try again as after any failure.
+        .catch((error) => later("failed", 0, [], error))
+        .catch(() => {})
+        .finally(() => {
+          active = null;
+        });
+      return active;
+    },
+  };
+  return delivery;
 }

@@ -13,23 +13,18 @@
 export type OutboxEvent =
   | { type: "stored"; id: string; sequence: number }
   | { type: "delivered"; ids: string[] }
-  | { type: "failed"; ids: string[]; error: unknown; failures: number; retryAt: number }
-  | { type: "died"; deaths: number; batchSize: number }
-  | { type: "repaired"; alarm: number | null }
+  | { type: "failed" | "died"; ids: string[]; error: unknown; failures: number; retryAt: number }
+  | { type: "repaired" }
   | { type: "unreadable"; row: string; error: unknown };
 
 /** Calls the listener; what it throws is its own affair and never reaches the outbox. */
-export type Emit = (event: OutboxEvent) => void;
+export type Emit = (event: OutboxEvent) => unknown;
 
-/** Makes the user's `onEvent` safe to call from anywhere. */
-export function emitter(onEvent: ((event: OutboxEvent) => void) | undefined): Emit {
-  if (onEvent === undefined) return () => {};
-  return (event) => {
+/** Makes the user's `onEvent` safe to call from anywhere: one that fails must not turn a stored message into a failed put. */
+export function emitter(onEvent: ((event: OutboxEvent) => unknown) | undefined): Emit {
+  return async (event) => {
     try {
-      const result: unknown = onEvent(event);
-      if (result instanceof Promise) result.catch(() => {});
-    } catch {
-      // A listener that fails must not turn a stored message into a failed put or a delivered one into a retry.
-    }
+      await onEvent?.(event);
+    } catch {}
   };
 }

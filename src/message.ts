@@ -6,7 +6,7 @@ import { serializedBytes } from "./size.js";
 /** One message as `sendMessages` gets it: plain data that survives `structuredClone`, RPC and, where `msg` does, `JSON.stringify`. */
 export interface OutboxMessage<M = unknown> {
   /**
-   * Names this message globally, the same on every attempt. Derived from epoch and sequence: URL-safe, 49 characters,
+   * Names this message globally, the same on every attempt. Derived from epoch and sequence: URL-safe, 64 characters,
    * and sorts in put order among the messages of one epoch.
    */
   readonly id: string;
@@ -72,39 +72,36 @@ export interface Draft {
  * @throws TypeError when it is `undefined` or can't be cloned. @throws OutboxError `message_too_large`.
  */
 export function draft(msg: unknown, maxBytes: number): Draft {
-  if (msg === undefined) throw expected("msg", "a message (use null for an empty one)", msg);
   let copy: unknown;
+  let cause: unknown;
   try {
-    copy = typeof msg === "string" ? msg : structuredClone(msg);
-  } catch (cause) {
-    throw expected("msg", "a value that can be cloned and stored", msg, cause);
+    copy = structuredClone(msg);
+  } catch (error) {
+    cause = error;
   }
+  if (copy === undefined) throw expected("msg", "a value that can be cloned", msg, cause);
   const bytes = serializedBytes(copy);
   if (bytes > maxBytes) {
-    throw new OutboxError(
-      "message_too_large",
-      `The message takes ${bytes} bytes, and ${maxBytes} bytes fit on this object. Store the payload elsewhere (R2, say) and send its key.`,
-    );
+    throw new OutboxError("message_too_large", `The message takes ${Math.ceil(bytes)} bytes, the limit is ${maxBytes}: send a key to it.`);
   }
   return { msg: copy, bytes };
 }
 
-/** A fresh epoch: 12 hexadecimal digits of time, so that epochs sort by age, and 80 random bits. */
+/** A fresh epoch: the time in hexadecimal digits, so that epochs sort by age, and a random UUID. */
 export function newEpoch(now: number): string {
-  const random = crypto.getRandomValues(new Uint8Array(10));
-  return now.toString(16).padStart(12, "0") + Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return `${now.toString(16)}-${crypto.randomUUID()}`;
 }
 
-/** The id of the message with this sequence in this epoch. */
-export function messageId(epoch: string, sequence: number): string {
-  return `${epoch}-${String(sequence).padStart(16, "0")}`;
+/** A number in fifteen digits, so that text sorts as numbers do. */
+export function digits(number: number): string {
+  return String(number).padStart(15, "0");
 }
 
 /** A stored message as `sendMessages` and `list` show it. */
 export function present(stream: Stream, stored: StoredMessage, attempts: number): OutboxMessage {
   const sequence = stored.n - stream.base;
   return {
-    id: messageId(stream.epoch, sequence),
+    id: `${stream.epoch}-${digits(sequence)}`,
     msg: stored.msg,
     source: `${stream.object}:${stream.epoch}`,
     sequence,

@@ -1,8 +1,8 @@
 /** The options of `withTransactionalOutbox`: their meaning, their defaults and their checks. */
 
-import { expected, told } from "./errors.js";
+import { expected } from "./errors.js";
 import { type Emit, emitter, type OutboxEvent } from "./events.js";
-import { DEFAULT_RETRY, type RetryOptions, type RetryPolicy } from "./retry.js";
+import type { RetryOptions, RetryPolicy } from "./retry.js";
 
 /** Options of `withTransactionalOutbox`, all optional. Durations are seconds and may be fractions. */
 export interface OutboxOptions<B extends string = string> {
@@ -10,7 +10,7 @@ export interface OutboxOptions<B extends string = string> {
   binding?: B;
   /** How many messages one call of `sendMessages` gets at most. Default 100 (what `Queue.sendBatch` takes), from 1 to 1,000. */
   batchSize?: number;
-  /** How long one call of `sendMessages` may take, in seconds, before it counts as failed. Default 30, at least 0.001, at most 600. */
+  /** How long one call of `sendMessages` may take, in seconds, before it counts as failed. Default 30, from 0.001 to 600. */
   timeoutSeconds?: number;
   /** How long to wait after a failure. */
   retry?: RetryOptions;
@@ -22,56 +22,47 @@ export interface OutboxOptions<B extends string = string> {
 export interface Settings {
   readonly binding: string;
   readonly batchSize: number;
-  readonly timeoutMs: number;
+  readonly timeoutSeconds: number;
   readonly retry: RetryPolicy;
   readonly emit: Emit;
 }
 
-const KNOWN = ["binding", "batchSize", "timeoutSeconds", "retry", "onEvent"];
+/** Default, least, greatest, and whether it must be an integer. */
+type Spec = readonly [standard: number, min: number, max: number, integer?: 1];
 
-/** @throws TypeError or RangeError that names the option, when one is unknown or out of range. */
+const WEEK_SECONDS = 604_800;
+const NUMBERS: Record<string, Spec> = { batchSize: [100, 1, 1000, 1], timeoutSeconds: [30, 0.001, 600] };
+/** About nine hours for a failing message: 2 s doubling to 2,048 s (4,094 s and jitter), then eight times an hour. */
+const RETRY_NUMBERS: Record<string, Spec> = {
+  minDelaySeconds: [2, 0.001, WEEK_SECONDS],
+  maxDelaySeconds: [3600, 0.001, WEEK_SECONDS],
+  factor: [2, 1, 10],
+  jitter: [0.2, 0, 1],
+  maxAttempts: [20, 1, 1000, 1],
+};
+
+/** @throws TypeError that names the option, when one is unknown or out of range. */
 export function settings(options: OutboxOptions = {}): Settings {
-  object("options", options, KNOWN);
-  const { binding = "OUTBOX_MANAGER", batchSize = 100, timeoutSeconds = 30, retry = {}, onEvent } = options;
-  if (typeof binding !== "string" || binding === "") throw expected("options.binding", "a non-empty string", binding);
-  if (onEvent !== undefined && typeof onEvent !== "function") throw expected("options.onEvent", "a function", onEvent);
-  integer("options.batchSize", batchSize, 1, 1000);
-  number("options.timeoutSeconds", timeoutSeconds, 0.001, 600);
-  return { binding, batchSize, timeoutMs: timeoutSeconds * 1000, retry: policy(retry), emit: emitter(onEvent) };
+  const { binding = "OUTBOX_MANAGER", retry = {}, onEvent, ...rest } = options;
+  const { batchSize, timeoutSeconds } = filled("options", rest, NUMBERS) as { batchSize: number; timeoutSeconds: number };
+  const policy = filled("options.retry", retry, RETRY_NUMBERS) as unknown as RetryPolicy;
+  if (typeof binding !== "string") throw expected("options.binding", "a string", binding);
+  if (onEvent && typeof onEvent !== "function") throw expected("options.onEvent", "a function", onEvent);
+  within("options.retry.maxDelaySeconds", policy.maxDelaySeconds, [0, policy.minDelaySeconds, WEEK_SECONDS]);
+  return { binding, batchSize, timeoutSeconds, retry: policy, emit: emitter(onEvent) };
 }
 
-function policy(retry: RetryOptions): RetryPolicy {
-  object("options.retry", retry, Object.keys(DEFAULT_RETRY));
-  const given = Object.fromEntries(Object.entries(retry).filter(([, value]) => value !== undefined));
-  const filled: RetryPolicy = { ...DEFAULT_RETRY, ...given };
-  number("options.retry.minDelaySeconds", filled.minDelaySeconds, 0.001, 604_800);
-  number("options.retry.maxDelaySeconds", filled.maxDelaySeconds, 0.001, 604_800);
-  number("options.retry.factor", filled.factor, 1, 10);
-  number("options.retry.jitter", filled.jitter, 0, 1);
-  integer("options.retry.maxAttempts", filled.maxAttempts, 1, 1000);
-  if (filled.maxDelaySeconds < filled.minDelaySeconds) {
-    throw new RangeError(
-      told(
-        `Expected \`options.retry.maxDelaySeconds\` to be at least \`minDelaySeconds\` (${filled.minDelaySeconds}), got ${filled.maxDelaySeconds}.`,
-      ),
-    );
-  }
-  return filled;
+/** The given numbers over the defaults; `undefined` counts as not given. */
+function filled(name: string, given: object, specs: Record<string, Spec>): Record<string, number> {
+  const all: Record<string, number> = {};
+  for (const key of Object.keys(given)) if (!specs[key]) throw expected(name, `an object of ${Object.keys(specs).join(", ")}`, key);
+  for (const [key, spec] of Object.entries(specs)) all[key] = within(`${name}.${key}`, (given as Record<string, unknown>)[key], spec);
+  return all;
 }
 
-function object(name: string, value: unknown, known: string[]): void {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw expected(name, "an object", value);
-  for (const key of Object.keys(value)) {
-    if (!known.includes(key)) throw new TypeError(told(`Unknown option \`${name}.${key}\`. Known are: ${known.join(", ")}.`));
-  }
-}
-
-function number(name: string, value: unknown, min: number, max: number): void {
-  if (typeof value !== "number") throw expected(name, "a number", value);
-  if (!(value >= min && value <= max)) throw new RangeError(told(`Expected \`${name}\` to be from ${min} to ${max}, got ${value}.`));
-}
-
-function integer(name: string, value: unknown, min: number, max: number): void {
-  number(name, value, min, max);
-  if (!Number.isInteger(value)) throw new RangeError(told(`Expected \`${name}\` to be an integer, got ${value}.`));
+/** @throws TypeError when it is no number, or out of range. */
+export function within(name: string, value: unknown, [standard, min, max, integer]: Spec): number {
+  const number = value ?? standard;
+  if (typeof number === "number" && number >= min && number <= max && !(integer && number % 1)) return number;
+  throw expected(name, `a ${integer ? "whole " : ""}number from ${min} to ${max}`, value);
 }

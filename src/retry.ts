@@ -20,9 +20,6 @@ export interface RetryOptions {
 /** The policy with every default filled in. */
 export type RetryPolicy = Readonly<Required<RetryOptions>>;
 
-/** About nine hours: 2 s doubling to 2,048 s (4,094 s and jitter), then eight times an hour. */
-export const DEFAULT_RETRY: RetryPolicy = { minDelaySeconds: 2, maxDelaySeconds: 3600, factor: 2, jitter: 0.2, maxAttempts: 20 };
-
 /**
  * The delay after the `failures`-th failure in a row, in whole milliseconds.
  *

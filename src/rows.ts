@@ -1,6 +1,6 @@
 /** The layout at rest: which keys the outbox keeps in storage and what stands under them. */
 
-import type { StoredMessage, Stream } from "./message.js";
+import { digits, type StoredMessage, type Stream } from "./message.js";
 
 /**
  * Every key of the outbox begins with this. U+10FFFF is the last code point, so these rows sort after every key that
@@ -8,12 +8,11 @@ import type { StoredMessage, Stream } from "./message.js";
  */
 export const RESERVED = "\u{10FFFF}";
 
-/** All segments, in order. */
-export const SEGMENTS: string = `${RESERVED}outbox/s`;
+const SEGMENTS: string = `${RESERVED}outbox/s`;
 
-/** The key of a segment. Numbers are padded to sixteen digits, enough for every safe integer, so that they sort. */
+/** The key of a segment. */
 export function segmentKey(number: number): string {
-  return SEGMENTS + String(number).padStart(16, "0");
+  return SEGMENTS + digits(number);
 }
 
 /** The number in a segment's key. */
@@ -31,18 +30,17 @@ export interface OwnAlarm {
   readonly retryCount: number;
 }
 
-/** What is remembered while the destination refuses. */
+/** How the destination fares. */
 export interface Trouble {
-  /** Failed calls of `sendMessages` in a row. */
+  /** Failed calls of `sendMessages` in a row, those included that died with their isolate. */
   readonly failures: number;
-  /** No attempt before this time, in milliseconds since the Unix epoch. */
+  /** No attempt before this time, in milliseconds since the Unix epoch; 0 when all is well. */
   readonly retryAt: number;
-  /** How often a run died with its isolate since the last success. */
-  readonly deaths: number;
   /** A run that saw an earlier one die has begun, and has not ended. */
   readonly lease: boolean;
-  /** How often the messages up to a position have been attempted: `[position, attempts]`, by position. */
-  readonly tried: readonly (readonly [number, number])[];
+  /** The last position that was handed over in vain, and how often at most a message up to it has been. */
+  readonly through: number;
+  readonly attempts: number;
 }
 
 /**
@@ -55,10 +53,10 @@ export interface SegmentRow extends Stream {
   /** The last position given out when the row was written. */
   readonly position: number;
   readonly messages: readonly StoredMessage[];
-  /** Header: the object's own alarm, when a message waits or when `wake` is given. */
-  readonly own?: OwnAlarm;
-  /** Header of a marker: the alarm that was firing for the outbox when the last message was cleared. It is not the object's own. */
-  readonly wake?: number;
-  /** Header: given while the destination refuses. */
-  readonly trouble?: Trouble;
+  /** Header: the object's own alarm, while the outbox has the slot. */
+  readonly own: OwnAlarm | null;
+  /** Header: how the destination fares. */
+  readonly trouble: Trouble;
+  /** Header of a marker: the alarm that was firing for the outbox when the last message was cleared, or 0. It is not the object's own. */
+  readonly firing: number;
 }

@@ -1,114 +1,82 @@
-/** The shadows: own properties on `ctx.storage` that stand before the native methods whose effects the outbox shares. */
+/** The shadows: own methods on `ctx.storage` that stand before the native ones whose effects the outbox shares. */
 
-import type { NativeAlarm } from "./alarm.js";
 import type { Parts } from "./manager.js";
+import { bindNative, define } from "./native.js";
+import { RESERVED } from "./rows.js";
 
-/** The native methods, bound before they are shadowed. */
-export type NativeStorage = NativeAlarm & Pick<DurableObjectStorage, "deleteAll" | "transaction" | "transactionSync">;
+type Closure = (txn: DurableObjectTransaction) => Promise<unknown>;
+type Method = (...args: never[]) => Promise<unknown>;
 
-const SHADOWED = ["getAlarm", "setAlarm", "deleteAlarm", "deleteAll", "transaction", "transactionSync"] as const;
-
-/** Binds the native methods. Call it before `shadow`. */
-export function bindNative(storage: DurableObjectStorage): NativeStorage {
-  return Object.fromEntries(SHADOWED.map((name) => [name, storage[name]?.bind(storage)])) as unknown as NativeStorage;
-}
-
-/** Puts the shadows on one object's storage. Native methods stay untouched on the prototype. */
-export function shadow(parts: Parts, native: NativeStorage): void {
+/** Puts the shadows on one object's storage. The native methods stay untouched on the prototype. */
+export function shadow(parts: Parts, native: DurableObjectStorage): void {
   const { ctx, store, alarm } = parts;
-  /** In a constructor the outbox has not yet read what is stored; the call waits until it has. */
-  const loaded = async <T>(call: () => T | Promise<T>): Promise<T> => {
-    if (parts.loading !== null) await parts.loading;
-    return call();
-  };
-  define(ctx.storage, {
-    getAlarm: (options?: DurableObjectGetAlarmOptions) => loaded(() => alarm.getAlarm(options)),
-    setAlarm: (time: number | Date, options?: DurableObjectSetAlarmOptions) => loaded(() => alarm.setAlarm(time, options)),
-    deleteAlarm: (options?: DurableObjectSetAlarmOptions) => loaded(() => alarm.deleteAlarm(options)),
-    deleteAll: (options?: DurableObjectPutOptions) => loaded(() => deleteAll(parts, native, options)),
-    transaction: <T>(closure: (txn: DurableObjectTransaction) => Promise<T>) =>
-      loaded(() => native.transaction((txn) => inTransaction(parts, txn, closure))),
-    transactionSync: <T>(closure: () => T): T => {
-      const memory = { store: store.snapshot(), alarm: alarm.snapshot() };
+  const { memory } = store;
+  const shadows: Record<string, unknown> = {
+    transactionSync(closure: () => unknown) {
+      const before = { ...memory };
       try {
         return native.transactionSync(closure);
       } catch (error) {
-        store.restore(memory.store);
-        alarm.restore(memory.alarm);
+        Object.assign(memory, before);
         throw error;
       }
     },
-  });
-}
-
-/** Runs a transaction's closure with the outbox writing through `txn`; when it rolls back, memory goes back with it. */
-async function inTransaction<T>(
-  { store, alarm }: Parts,
-  txn: DurableObjectTransaction,
-  closure: (txn: DurableObjectTransaction) => Promise<T>,
-): Promise<T> {
-  const memory = { store: store.snapshot(), alarm: alarm.snapshot() };
-  const native = {
-    getAlarm: txn.getAlarm.bind(txn),
-    setAlarm: txn.setAlarm.bind(txn),
-    deleteAlarm: txn.deleteAlarm.bind(txn),
   };
-  const rollback = txn.rollback.bind(txn);
-  const outer = { writer: store.enter(txn), native: alarm.enter(native) };
-  let open = true;
-  const leave = (restore: boolean): void => {
-    if (!open) return;
-    open = false;
-    store.enter(outer.writer);
-    alarm.enter(outer.native);
-    if (!restore) return;
-    store.restore(memory.store);
-    alarm.restore(memory.alarm);
-  };
-  define(txn, {
-    getAlarm: async (options?: DurableObjectGetAlarmOptions) => alarm.getAlarm(options),
-    setAlarm: async (time: number | Date, options?: DurableObjectSetAlarmOptions) => alarm.setAlarm(time, options),
-    deleteAlarm: async (options?: DurableObjectSetAlarmOptions) => alarm.deleteAlarm(options),
-    rollback: () => {
-      rollback();
-      leave(true);
-    },
-  });
-  try {
-    const result = await closure(txn);
-    leave(false);
-    return result;
-  } catch (error) {
-    leave(true);
-    throw error;
-  }
-}
 
-/** Deletes what is the object's own. Messages were promised: their rows are written again in the turn that deletes them. */
-async function deleteAll({ ctx, store, alarm }: Parts, native: NativeStorage, options: DurableObjectPutOptions | undefined): Promise<void> {
-  if (store.pending === 0) {
-    const deleted = native.deleteAll(options);
-    store.reset();
-    alarm.forget(DELETES_ALARM);
-    return deleted;
+  /** Runs a transaction with the outbox writing through `txn`; when it rolls back, memory goes back with it. */
+  const transaction = (closure: Closure) =>
+    native.transaction(async (txn) => {
+      const before = { ...memory };
+      const outer = store.native;
+      const inner = bindNative(txn);
+      store.native = inner;
+      const rolledBack = (): void => {
+        store.native = outer;
+        Object.assign(memory, before);
+      };
+      define(txn, {
+        ...alarm.methods,
+        rollback() {
+          inner.rollback();
+          rolledBack();
+        },
+      });
+      try {
+        return await closure(txn);
+      } catch (error) {
+        rolledBack();
+        throw error;
+      } finally {
+        store.native = outer;
+      }
+    });
+
+  /** Deletes what is the object's own. Messages were promised: their rows are written again in the turn that deletes them. */
+  const deleteAll = (options?: DurableObjectPutOptions): Promise<void> => {
+    const keeping = async (rows?: Iterable<[string, unknown]>): Promise<void> => {
+      const deleted = native.deleteAll(options);
+      if (DELETES_ALARM) alarm.forget();
+      if (rows) await store.put({ ...Object.fromEntries(rows), ...store.header() });
+      else {
+        // The numbers are gone with the rows: they must not run again.
+        memory.tail = 0;
+        store.beginEpoch();
+      }
+      return deleted;
+    };
+    return store.pending() ? ctx.blockConcurrencyWhile(async () => keeping(await native.list({ prefix: RESERVED }))) : keeping();
+  };
+
+  for (const [name, call] of Object.entries<Method>({ ...alarm.methods, transaction, deleteAll })) {
+    // In a constructor the outbox has not yet read what is stored; the call waits until it has.
+    shadows[name] = async (...args: never[]) => {
+      if (parts.loading) await parts.loading;
+      return call(...args);
+    };
   }
-  await ctx.blockConcurrencyWhile(async () => {
-    const rows = await store.rows();
-    const deleted = native.deleteAll(options);
-    const written = store.putAll(rows);
-    alarm.forget(DELETES_ALARM);
-    await Promise.all([deleted, written]);
-  });
+  define(ctx.storage, shadows);
 }
 
 /** Whether `deleteAll()` takes the alarm with it: a compatibility flag, on by default from 2026-02-24. */
-const DELETES_ALARM = (() => {
-  const flags: Record<string, boolean> =
-    (globalThis as { Cloudflare?: { compatibilityFlags?: Record<string, boolean> } }).Cloudflare?.compatibilityFlags ?? {};
-  return flags.delete_all_deletes_alarm === true;
-})();
-
-function define(target: object, methods: Record<string, unknown>): void {
-  for (const [name, value] of Object.entries(methods))
-    Object.defineProperty(target, name, { value, writable: true, configurable: true, enumerable: false });
-}
+const DELETES_ALARM: boolean | undefined = (globalThis as { Cloudflare?: { compatibilityFlags?: Record<string, boolean> } }).Cloudflare
+  ?.compatibilityFlags?.delete_all_deletes_alarm;

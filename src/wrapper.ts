@@ -1,13 +1,14 @@
 /** The wrapper: turns a Durable Object class into one with an outbox, and leaves everything else about it as it was. */
 
-import { AlarmSlot } from "./alarm.js";
-import { Delivery, type SendMessages } from "./delivery.js";
-import { expected, told } from "./errors.js";
-import { Manager, type OutboxManager, type Parts } from "./manager.js";
+import { alarmSlot } from "./alarm.js";
+import { deliveryOf, type SendMessages } from "./delivery.js";
+import { expected } from "./errors.js";
+import { manager, type OutboxManager, type Parts } from "./manager.js";
 import type { OutboxProcessor } from "./message.js";
+import { bindNative, define } from "./native.js";
 import { type OutboxOptions, settings } from "./options.js";
-import { bindNative, shadow } from "./shadow.js";
-import { Store } from "./store.js";
+import { shadow } from "./shadow.js";
+import { storeOf } from "./store.js";
 
 /** A class that can be wrapped: constructed with the object's state and env, and able to send messages. */
 export type OutboxClass = new (ctx: DurableObjectState, env: never, ...rest: never[]) => OutboxProcessor<never>;
@@ -20,7 +21,7 @@ export type SendsWhatIsPut<C extends OutboxClass, B extends string> =
       : { sendMessages_must_take_the_messages_of_the_manager: M }
     : unknown;
 
-const WRAPPED = Symbol("do-transactional-outbox");
+const WRAPPED = Symbol();
 
 /**
  * Wraps a Durable Object class, so that it finds an `OutboxManager` at `env.OUTBOX_MANAGER`, and its `sendMessages`
@@ -49,68 +50,53 @@ export function withTransactionalOutbox<C extends OutboxClass, const B extends s
   if ((cls as { [WRAPPED]?: true })[WRAPPED]) return cls;
   const Base = cls as unknown as new (...args: unknown[]) => object;
   const Wrapped = class extends Base {
+    static readonly [WRAPPED] = true;
+    static override readonly name = cls.name;
     constructor(...args: unknown[]) {
       const [ctx, env, ...rest] = args as [DurableObjectState, Record<string, unknown>, ...unknown[]];
       if (chosen.binding in env) {
-        throw new TypeError(told(`env already binds ${chosen.binding}. Rename that binding, or pass the option \`binding\`.`));
+        throw expected("options.binding", "a name that is free in env", chosen.binding);
       }
+      const { emit } = chosen;
       const native = bindNative(ctx.storage);
-      const store = new Store(ctx, chosen.emit);
-      const alarm = new AlarmSlot(native, store, chosen.emit);
-      const delivery = new Delivery(store, alarm, chosen);
+      const store = storeOf(ctx.id.toString(), native, emit);
+      const alarm = alarmSlot(store, emit);
+      const delivery = deliveryOf(store, alarm, chosen);
+      const ours = {
+        alarm: (info?: AlarmInvocationInfo) => alarm.handle(info, (died) => delivery.run(died)),
+        sendMessages: (...args: Parameters<SendMessages>) => delivery.send?.(...args),
+      };
+      /** The runtime calls an own `alarm`, and refuses own properties over RPC. */
+      const adopt = (): void => {
+        const { alarm: theirAlarm, sendMessages } = this as Partial<typeof ours>;
+        if (theirAlarm !== ours.alarm) alarm.handler = theirAlarm?.bind?.(this) ?? null;
+        if (sendMessages !== ours.sendMessages) delivery.send = sendMessages?.bind?.(this) ?? null;
+        define(this, ours);
+      };
       // Queued before anything that the class itself queues: whatever it does, the outbox knows its numbers first.
       const loading = ctx.blockConcurrencyWhile(async () => {
-        adopt(this, alarm, delivery);
-        const stale = await store.load();
-        await alarm.load(delivery.nextWake(Date.now()), stale);
+        // By now a subclass may have put instance properties in the place of our handlers.
+        adopt();
+        await store.load();
+        await alarm.load(delivery.nextWake());
         parts.loading = null;
       });
-      const parts: Parts = { ctx, store, alarm, delivery, emit: chosen.emit, loading };
+      const parts: Parts = { ctx, store, alarm, delivery, emit, loading };
       shadow(parts, native);
-      super(ctx, { ...env, [chosen.binding]: new Manager(parts) }, ...rest);
-      adopt(this, alarm, delivery);
+      super(ctx, { ...env, [chosen.binding]: manager(parts) }, ...rest);
+      adopt();
     }
   };
-  Object.defineProperty(Wrapped, "name", { value: cls.name, configurable: true });
-  Object.defineProperty(Wrapped, WRAPPED, { value: true });
   return Wrapped as unknown as C;
-}
-
-/** Puts own handlers on the instance: the runtime calls an own `alarm`, and refuses own properties over RPC. */
-function adopt(instance: object, alarm: AlarmSlot, delivery: Delivery): void {
-  const { alarm: ownAlarm, sendMessages } = instance as { alarm?: unknown; sendMessages?: unknown };
-  // Handlers that a subclass defines as instance properties replace ours after our constructor; they are taken in, too.
-  if (typeof ownAlarm !== "function" || !OURS.has(ownAlarm)) {
-    alarm.handler = typeof ownAlarm === "function" ? ownAlarm.bind(instance) : null;
-    define(instance, "alarm", (info?: AlarmInvocationInfo) => alarm.handle(info, (died) => delivery.run(died)));
-  }
-  if (typeof sendMessages !== "function" || !OURS.has(sendMessages)) {
-    delivery.send = typeof sendMessages === "function" ? (sendMessages.bind(instance) as SendMessages) : null;
-    if (delivery.send !== null) define(instance, "sendMessages", (...args: Parameters<SendMessages>) => delivery.send?.(...args));
-  }
-}
-
-/** The handlers that `adopt` has made. */
-const OURS = new WeakSet<object>();
-
-function define(instance: object, name: string, handler: (...args: never[]) => unknown): void {
-  OURS.add(handler);
-  Object.defineProperty(instance, name, { value: handler, writable: true, configurable: true, enumerable: false });
 }
 
 /**
  * A class without `sendMessages` is found when it is wrapped, not when the first message is stuck. The method may be
  * an instance property, which only the text of the class tells.
  */
-function checkClass(cls: unknown): asserts cls is OutboxClass {
-  if (typeof cls !== "function" || cls.prototype === undefined) throw expected("cls", "a Durable Object class", cls);
-  if (typeof cls.prototype.sendMessages === "function") return;
-  for (let part: unknown = cls; typeof part === "function" && part !== Function.prototype; part = Object.getPrototypeOf(part)) {
-    if (Function.prototype.toString.call(part).includes("sendMessages")) return;
+function checkClass(cls: OutboxClass): void {
+  for (let part = cls; part?.prototype; part = Object.getPrototypeOf(part)) {
+    if ("sendMessages" in part.prototype || String(part).includes("sendMessages")) return;
   }
-  throw new TypeError(
-    told(
-      `The class ${cls.name || "(anonymous)"} has no sendMessages(messages). Add it: it forwards the messages, and throws when it could not.`,
-    ),
-  );
+  throw expected("cls", "a class with sendMessages()", cls?.name);
 }

@@ -1,7 +1,8 @@
 /** The retry policy, for every policy and every number of failures. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { DEFAULT_RETRY, retryDelayMs } from "../../src/retry.ts";
+import { settings } from "../../src/options.ts";
+import { retryDelayMs } from "../../src/retry.ts";
 
 const policies = fc
   .record({
@@ -37,8 +38,9 @@ describe("retryDelayMs", () => {
   });
 
   it("gives a failing message about nine hours by default", () => {
+    const { retry } = settings();
     let ms = 0;
-    for (let attempt = 1; attempt < DEFAULT_RETRY.maxAttempts; attempt++) ms += retryDelayMs(DEFAULT_RETRY, attempt, 0.5);
+    for (let attempt = 1; attempt < retry.maxAttempts; attempt++) ms += retryDelayMs(retry, attempt, 0.5);
     expect(ms / 3_600_000).toBeGreaterThan(8.5);
     expect(ms / 3_600_000).toBeLessThan(9.5);
   });

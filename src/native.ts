@@ -1,0 +1,30 @@
+/** The native storage methods, bound before the object's own code finds shadows in their place. */
+
+const METHODS = [
+  "get",
+  "list",
+  "put",
+  "delete",
+  "getAlarm",
+  "setAlarm",
+  "deleteAlarm",
+  "rollback",
+  "deleteAll",
+  "transaction",
+  "transactionSync",
+];
+
+/** What `ctx.storage` and an open transaction have in common. */
+export type Native = Pick<DurableObjectTransaction, "get" | "list" | "put" | "delete" | "getAlarm" | "setAlarm" | "deleteAlarm">;
+
+/** Binds the methods of storage that `target` has. */
+export function bindNative<T extends object>(target: T): T {
+  return Object.fromEntries(
+    METHODS.map((name) => [name, (target as Record<string, CallableFunction | undefined>)[name]?.bind(target)]),
+  ) as T;
+}
+
+/** Defines own methods that shadow those of the prototype, as if they were native: not enumerable. */
+export function define(target: object, methods: Record<string, unknown>): void {
+  for (const [name, value] of Object.entries(methods)) Object.defineProperty(target, name, { value, writable: true, configurable: true });
+}
