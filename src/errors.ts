@@ -3,12 +3,12 @@
 /**
  * What went wrong, as a stable word.
  *
- * - `message_too_large`: the message does not fit in one stored value of this object's backend.
+ * - `too_large`: the message, or an entry of a put of more than 127, does not fit in one stored value of this object's backend.
  * - `reserved_key`: a key begins with U+10FFFF, the range in which the outbox keeps its rows.
  * - `timeout`: `sendMessages` did not settle within `timeoutSeconds`.
  * - `send_messages_missing`: the running class has no `sendMessages`; messages stay stored until one is deployed.
  */
-export type OutboxErrorCode = "message_too_large" | "reserved_key" | "timeout" | "send_messages_missing";
+export type OutboxErrorCode = "too_large" | "reserved_key" | "timeout" | "send_messages_missing";
 
 /**
  * Something that can go wrong while a correct program runs. Match it by `code`, never by text and never by

@@ -41,7 +41,7 @@ export interface OutboxManager<M = unknown> {
   /**
    * `DurableObjectStorage.put` with one more argument: state and message become durable together, or not at all.
    *
-   * @throws TypeError when the message is `undefined` or can't be cloned; OutboxError `message_too_large`,
+   * @throws TypeError when the message is `undefined` or can't be cloned; OutboxError `too_large`,
    * `reserved_key`; whatever `storage.put` throws. In every case nothing was written.
    */
   put<T>(key: string, value: T, msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
@@ -86,7 +86,7 @@ export function manager(parts: Parts): OutboxManager {
       if (typeof key !== "string") throw expected("key", "a string", key);
       if (key.startsWith(RESERVED)) throw new OutboxError("reserved_key", "Keys from U+10FFFF on are the outbox's own.");
     }
-    const checked = draft(msg, maxBytes);
+    const checked = draft("msg", msg, maxBytes);
     if (parts.loading) await parts.loading;
     const { stored, stream } = store.append(checked, Date.now());
     const { id, sequence } = present(stream, stored, 0);
@@ -109,7 +109,7 @@ export function manager(parts: Parts): OutboxManager {
   async function putAll(entries: Record<string, unknown>, msg: unknown, options?: OutboxPutOptions): Promise<OutboxReceipt> {
     const keys = Object.keys(entries);
     // More entries than one put takes go down as several. A bad value among them must be found before the first is written.
-    if (keys.length >= MAX_KEYS) for (const key of keys) entries[key] = structuredClone(entries[key]);
+    if (keys.length >= MAX_KEYS) for (const key of keys) entries[key] = draft(key, entries[key], maxBytes).msg;
     return write(keys, msg, (header) => store.put({ ...entries, ...header }, options));
   }
 

@@ -67,23 +67,22 @@ export interface Draft {
 }
 
 /**
- * Checks a message and takes a copy, so that what is stored is what it was at the call.
+ * Checks a value and takes a copy, so that what is stored is what it was at the call.
  *
- * @throws TypeError when it is `undefined` or can't be cloned. @throws OutboxError `message_too_large`.
+ * @param name the argument that errors name
+ * @throws TypeError when it is `undefined` or can't be cloned. @throws OutboxError `too_large`.
  */
-export function draft(msg: unknown, maxBytes: number): Draft {
+export function draft(name: string, value: unknown, maxBytes: number): Draft {
   let copy: unknown;
   let cause: unknown;
   try {
-    copy = structuredClone(msg);
+    copy = structuredClone(value);
   } catch (error) {
     cause = error;
   }
-  if (copy === undefined) throw expected("msg", "a value that can be cloned", msg, cause);
-  const bytes = serializedBytes(copy);
-  if (bytes > maxBytes) {
-    throw new OutboxError("message_too_large", `The message takes ${Math.ceil(bytes)} bytes, the limit is ${maxBytes}: send a key to it.`);
-  }
+  if (copy === undefined) throw expected(name, "a value that can be cloned", value, cause);
+  const bytes = Math.ceil(serializedBytes(copy));
+  if (bytes > maxBytes) throw new OutboxError("too_large", `${name} takes ${bytes} bytes, the limit is ${maxBytes}: send a key to it.`);
   return { msg: copy, bytes };
 }
 
