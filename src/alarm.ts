@@ -26,11 +26,11 @@ export interface AlarmSlot {
   load(wake: number): Promise<void>;
   /**
    * Sets the outbox's wake-up, in the turn in which its rows are written. `NEVER` hands the slot back to the object.
-   * Resolves when the alarm is set, where it had to be.
+   * Gives a promise where the alarm had to be set.
    *
    * @param now arm it although the platform would repeat its call: it gives up after seven, and does not know our delays
    */
-  setWake(wake: number, now?: boolean): Promise<void>;
+  setWake(wake: number, now?: boolean): Promise<void> | undefined;
   /** The instance's `alarm`: the platform's call, shared out. Throws only what the object's own handler threw. */
   handle(info: Info, deliver: (died: boolean) => Promise<void>): Promise<void>;
   /** The object's own `deleteAll()` takes the alarm with it. */
@@ -179,12 +179,12 @@ export function alarmSlot(store: Store, emit: Emit): AlarmSlot {
       }
     },
 
-    async setWake(wake, now) {
+    setWake(wake, now) {
       if (now) guarded = false;
       memory.wake = wake;
       const armed = sync();
       if (!armed && wake < NEVER) check();
-      await armed;
+      return armed;
     },
 
     async handle(info, deliver) {

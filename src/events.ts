@@ -22,9 +22,10 @@ export type Emit = (event: OutboxEvent) => unknown;
 
 /** Makes the user's `onEvent` safe to call from anywhere: one that fails must not turn a stored message into a failed put. */
 export function emitter(onEvent: ((event: OutboxEvent) => unknown) | undefined): Emit {
+  if (!onEvent) return () => {};
   return async (event) => {
     try {
-      await onEvent?.(event);
+      await onEvent(event);
     } catch {}
   };
 }

@@ -4,7 +4,7 @@ import type { AlarmSlot } from "./alarm.js";
 import type { Delivery } from "./delivery.js";
 import { expected, OutboxError } from "./errors.js";
 import type { Emit } from "./events.js";
-import { draft, type OutboxMessage, type OutboxReceipt, present } from "./message.js";
+import { draft, identify, type OutboxMessage, type OutboxReceipt, present, restored } from "./message.js";
 import { within } from "./options.js";
 import { RESERVED } from "./rows.js";
 import { MAX_KEYS, maxMessageBytes, type Store } from "./store.js";
@@ -20,12 +20,10 @@ export interface OutboxListOptions {
   limit?: number;
 }
 
-/** The state of the outbox at this moment. Reading it costs at most one storage read, whatever the backlog. */
+/** The state of the outbox at this moment. Reading it costs nothing, whatever the backlog. */
 export interface OutboxStats {
   /** Messages that wait for delivery. */
   pending: number;
-  /** Age of the oldest pending message, in seconds; `null` when nothing is pending. */
-  oldestAgeSeconds: number | null;
   /** Failed calls of `sendMessages` in a row. */
   failures: number;
 }
@@ -76,62 +74,53 @@ export function manager(parts: Parts): OutboxManager {
   const { ctx, store, alarm, delivery, emit } = parts;
   const maxBytes = maxMessageBytes(ctx.storage);
 
-  /** Checks everything, then writes everything: once the object is loaded, nothing is written after an `await`. */
-  async function write(
-    keys: readonly unknown[],
-    msg: unknown,
-    commit: (header: Record<string, unknown>) => Promise<unknown>,
-  ): Promise<OutboxReceipt> {
-    for (const key of keys) {
+  /**
+   * Checks everything, then writes everything: once the object is loaded, nothing is written after an `await`.
+   * Resolves to the receipt, or to how many of the `deleted` keys existed. The header joins `entries`, which are the caller's to give.
+   */
+  async function write(entries: Record<string, unknown>, msg: unknown, options?: OutboxPutOptions, deleted?: string[]): Promise<unknown> {
+    if (Object(entries) !== entries) throw expected("key", "a string or an object", entries);
+    const keys = Object.keys(entries);
+    for (const key of deleted ?? keys) {
       if (typeof key !== "string") throw expected("key", "a string", key);
       if (key.startsWith(RESERVED)) throw new OutboxError("reserved_key", "Keys from U+10FFFF on are the outbox's own.");
+      // More entries than one put takes go down as several. A bad value among them must be found before the first is written.
+      if (keys.length >= MAX_KEYS) entries[key] = restored(draft(key, entries[key], maxBytes).copy);
     }
     const checked = draft("msg", msg, maxBytes);
     if (parts.loading) await parts.loading;
-    const { stored, stream } = store.append(checked, Date.now());
-    const { id, sequence } = present(stream, stored, 0);
-    const receipt = { id, sequence };
+    const position = store.append(checked, Date.now());
+    const receipt = identify(store.memory, position);
     try {
-      const written = commit(store.header());
+      const existed = deleted && store.delete(deleted, options);
+      entries[store.key()] = store.header();
+      const written = store.put(entries, options);
       const armed = alarm.setWake(delivery.nextWake());
       emit({ type: "stored", ...receipt });
-      await Promise.all([written, armed]);
-      return receipt;
+      await written;
+      if (armed) await armed;
+      return existed ?? receipt;
     } catch (error) {
       // Storage refused the batch, so nothing of it was written: neither may the message go down with a later one.
       // Should it have gone down already, what is not yet committed is dropped, and the object begins again from what is stored.
-      if (!store.retract(stored.n)) ctx.abort(String(error));
+      if (!store.retract(position)) ctx.abort(String(error));
       void alarm.setWake(delivery.nextWake());
       throw error;
     }
   }
 
-  async function putAll(entries: Record<string, unknown>, msg: unknown, options?: OutboxPutOptions): Promise<OutboxReceipt> {
-    const keys = Object.keys(entries);
-    // More entries than one put takes go down as several. A bad value among them must be found before the first is written.
-    if (keys.length >= MAX_KEYS) for (const key of keys) entries[key] = draft(key, entries[key], maxBytes).msg;
-    return write(keys, msg, (header) => store.put({ ...entries, ...header }, options));
-  }
-
   const outbox = {
-    async put(first: string | object, second: unknown, third?: unknown, fourth?: OutboxPutOptions) {
-      if (typeof first === "string") return putAll({ [first]: second }, third, fourth);
-      if (Object(first) !== first) throw expected("key", "a string or an object", first);
-      return putAll({ ...first }, second, third as OutboxPutOptions);
-    },
+    put: (first: string | object, second: unknown, third?: unknown, fourth?: OutboxPutOptions) =>
+      typeof first === "string"
+        ? write({ [first]: second }, third, fourth)
+        : write(first && { ...first }, second, third as OutboxPutOptions),
 
     async delete(first: string | string[], msg: unknown, options?: OutboxPutOptions) {
-      const keys = [first].flat();
-      let existed = 0;
-      await write(keys, msg, async (header) => {
-        const deleted = store.delete(keys, options);
-        await store.put(header, options);
-        existed = await deleted;
-      });
+      const existed = (await write({}, msg, options, [first].flat())) as number;
       return Array.isArray(first) ? existed : existed > 0;
     },
 
-    send: (msg: unknown, options?: OutboxPutOptions) => putAll({}, msg, options),
+    send: (msg: unknown, options?: OutboxPutOptions) => write({}, msg, options),
 
     async list({ state = "pending", limit }: OutboxListOptions = {}) {
       if (state !== "pending") throw expected("options.state", '"pending"', state);
@@ -141,12 +130,8 @@ export function manager(parts: Parts): OutboxManager {
     },
 
     async stats() {
-      const [oldest] = await outbox.list({ limit: 1 });
-      return {
-        pending: store.pending(),
-        oldestAgeSeconds: oldest ? Math.max(0, Date.now() - oldest.timestamp) / 1000 : null,
-        failures: store.memory.trouble.failures,
-      };
+      await parts.loading;
+      return { pending: store.pending(), failures: store.memory.trouble.failures };
     },
 
     async flush() {

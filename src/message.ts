@@ -1,12 +1,12 @@
 /** A message: as a caller sees it, as it is stored, and how its identity is made. */
 
 import { expected, OutboxError } from "./errors.js";
-import { serializedBytes } from "./size.js";
+import { isJson, serializedBytes } from "./size.js";
 
 /** One message as `sendMessages` gets it: plain data that survives `structuredClone`, RPC and, where `msg` does, `JSON.stringify`. */
 export interface OutboxMessage<M = unknown> {
   /**
-   * Names this message globally, the same on every attempt. Derived from epoch and sequence: URL-safe, 64 characters,
+   * Names this message globally, the same on every attempt. Derived from epoch and sequence: URL-safe, 52 characters,
    * and sorts in put order among the messages of one epoch.
    */
   readonly id: string;
@@ -42,12 +42,11 @@ export interface OutboxProcessor<M = unknown> {
 }
 
 /** A message at rest. Names are short because every put writes up to sixteen of these again. */
-export interface StoredMessage {
+export interface StoredMessage extends Copy {
   /** Position: counts all messages that this object ever stored, across epochs. */
   readonly n: number;
   /** When it was put, in milliseconds since the Unix epoch. */
   readonly at: number;
-  readonly msg: unknown;
 }
 
 /** The stream to which a stored message belongs. */
@@ -62,8 +61,14 @@ export interface Stream {
 
 /** A message that has been checked and copied, ready to be written. */
 export interface Draft {
-  readonly msg: unknown;
+  readonly copy: Copy;
   readonly bytes: number;
+}
+
+/** A copy of a value: as JSON where that holds all of it, because a string is written again, with up to fifteen others, at next to no cost. */
+export interface Copy {
+  readonly json?: string | undefined;
+  readonly msg?: unknown;
 }
 
 /**
@@ -73,22 +78,21 @@ export interface Draft {
  * @throws TypeError when it is `undefined` or can't be cloned. @throws OutboxError `too_large`.
  */
 export function draft(name: string, value: unknown, maxBytes: number): Draft {
-  let copy: unknown;
-  let cause: unknown;
+  let copy: Copy;
   try {
-    copy = structuredClone(value);
-  } catch (error) {
-    cause = error;
+    copy = isJson(value) ? { json: JSON.stringify(value) } : { msg: structuredClone(value) };
+  } catch (cause) {
+    throw expected(name, "a value that can be cloned", value, cause);
   }
-  if (copy === undefined) throw expected(name, "a value that can be cloned", value, cause);
-  const bytes = Math.ceil(serializedBytes(copy));
+  if (value === undefined) throw expected(name, "a value", value);
+  const bytes = serializedBytes(copy.json ?? copy.msg);
   if (bytes > maxBytes) throw new OutboxError("too_large", `${name} takes ${bytes} bytes, the limit is ${maxBytes}: send a key to it.`);
-  return { msg: copy, bytes };
+  return { copy, bytes };
 }
 
-/** A fresh epoch: the time in hexadecimal digits, so that epochs sort by age, and a random UUID. */
-export function newEpoch(now: number): string {
-  return `${now.toString(16)}-${crypto.randomUUID()}`;
+/** The value of which a copy was taken. */
+export function restored(copy: Copy): unknown {
+  return copy.json ? JSON.parse(copy.json) : copy.msg;
 }
 
 /** A number in fifteen digits, so that text sorts as numbers do. */
@@ -96,14 +100,18 @@ export function digits(number: number): string {
   return String(number).padStart(15, "0");
 }
 
+/** What names the message at this position. */
+export function identify(stream: Stream, position: number): OutboxReceipt {
+  const sequence = position - stream.base;
+  return { id: `${stream.epoch}-${digits(sequence)}`, sequence };
+}
+
 /** A stored message as `sendMessages` and `list` show it. */
 export function present(stream: Stream, stored: StoredMessage, attempts: number): OutboxMessage {
-  const sequence = stored.n - stream.base;
   return {
-    id: `${stream.epoch}-${digits(sequence)}`,
-    msg: stored.msg,
+    ...identify(stream, stored.n),
+    msg: restored(stored),
     source: `${stream.object}:${stream.epoch}`,
-    sequence,
     attempts,
     timestamp: stored.at,
   };

@@ -55,8 +55,8 @@ export interface SegmentRow extends Stream {
   readonly messages: readonly StoredMessage[];
   /** Header: the object's own alarm, while the outbox has the slot. */
   readonly own: OwnAlarm | null;
-  /** Header: how the destination fares. */
-  readonly trouble: Trouble;
+  /** Header: how the destination fares, when it has refused anything. */
+  readonly trouble: Trouble | null;
   /** Header of a marker: the alarm that was firing for the outbox when the last message was cleared, or 0. It is not the object's own. */
   readonly firing: number;
 }

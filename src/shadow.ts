@@ -56,7 +56,7 @@ export function shadow(parts: Parts, native: DurableObjectStorage): void {
     const keeping = async (rows?: Iterable<[string, unknown]>): Promise<void> => {
       const deleted = native.deleteAll(options);
       if (DELETES_ALARM) alarm.forget();
-      if (rows) await store.put({ ...Object.fromEntries(rows), ...store.header() });
+      if (rows) await store.put({ ...Object.fromEntries(rows), [store.key()]: store.header() });
       else {
         // The numbers are gone with the rows: they must not run again.
         memory.tail = 0;

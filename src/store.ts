@@ -1,13 +1,13 @@
 /** The store: the one place that reads and writes the outbox's rows, and the numbers that it must never give out twice. */
 
 import type { Emit } from "./events.js";
-import { type Draft, newEpoch, type StoredMessage, type Stream } from "./message.js";
+import type { Draft, StoredMessage, Stream } from "./message.js";
 import type { Native } from "./native.js";
-import { type OwnAlarm, type SegmentRow, segmentKey, segmentNumber } from "./rows.js";
+import { type OwnAlarm, type SegmentRow, segmentKey, segmentNumber, type Trouble } from "./rows.js";
 import { serializedBytes } from "./size.js";
 
 /** Messages in one segment: measured, see bench/. More makes a burst cheaper and each put slower. */
-const SEGMENT_MESSAGES = 16;
+const SEGMENT_MESSAGES = 8;
 /** Bytes of messages in one segment: one write unit of the KV-backed storage (4 KB). A bigger message has a segment of its own. */
 const SEGMENT_BYTES = 4096;
 /** What a stored message takes beside `msg`, in bytes, never more. */
@@ -28,6 +28,7 @@ export const NEVER: number = Number.POSITIVE_INFINITY;
 
 /** What the outbox knows without reading: the tail's row as it should stand, and what no row holds. All of it goes back when a transaction rolls back. */
 export interface Memory extends Mutable<SegmentRow> {
+  trouble: Trouble;
   /** All positions up to here have left the segments. */
   done: number;
   /** The lowest segment that may hold messages. */
@@ -76,12 +77,14 @@ export interface Store {
   load(): Promise<void>;
   /** From the next message on a new epoch counts from 1. The caller sees to it that the tail holds no message of the old one. */
   beginEpoch(): void;
-  /** Adds a message to the tail. The caller writes `header()` in the same `storage.put` as the state, or calls `retract`. */
-  append(draft: Draft, at: number): Waiting;
+  /** Adds a message to the tail and returns its position. The caller writes the header in the same `storage.put` as the state, or calls `retract`. */
+  append(draft: Draft, at: number): number;
   /** Takes back a message whose write was refused. Returns whether it could: not once the tail has moved on. */
   retract(position: number): boolean;
+  /** The key of the header. */
+  key(): string;
   /** The row that is the header, as it should stand now. `firing` is for the marker only. */
-  header(firing?: number): Record<string, SegmentRow>;
+  header(firing?: number): SegmentRow;
   /** Writes the header: after a change to `own` or `trouble` while messages wait. */
   saveHeader(): Promise<void>;
   /**
@@ -174,7 +177,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       }
       const { row, number } = tail;
       const sealed = row.messages.length > 0;
-      Object.assign(memory, row, { tail: number, sealed, bytes: serializedBytes(row.messages) });
+      Object.assign(memory, row, { trouble: row.trouble ?? trouble, tail: number, sealed, bytes: serializedBytes(row.messages) });
       const [head = tail] = alone || (await page(0, number));
       memory.first = head.number;
       memory.done = head.row.messages[0] ? head.row.messages[0].n - 1 : head.row.position;
@@ -187,15 +190,16 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
 
     beginEpoch: () => void Object.assign(memory, { object, epoch: "", base: memory.position }),
 
-    append({ msg, bytes }, at) {
+    append({ copy, bytes }, at) {
       const full = memory.messages.length >= SEGMENT_MESSAGES || memory.bytes + bytes > SEGMENT_BYTES;
       if (!memory.tail || memory.sealed || (full && memory.messages.length > 0)) openTail();
       if (!store.pending()) memory.first = memory.tail;
-      memory.epoch ||= newEpoch(at);
-      const stored = { n: ++memory.position, at, msg };
+      memory.epoch ||= crypto.randomUUID();
+      // A literal: storage serialises an object of a known shape faster than one that was spread together.
+      const stored = { n: ++memory.position, at, json: copy.json, msg: copy.msg };
       memory.messages = [...memory.messages, stored];
       memory.bytes += bytes + MESSAGE_BYTES;
-      return { stream: memory, stored };
+      return stored.n;
     },
 
     retract(position) {
@@ -207,14 +211,17 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       return memory.messages.length < length;
     },
 
+    key: () => segmentKey(memory.tail),
+
     header(firing = 0) {
-      const { done, first, tail, bytes, sealed, running, wake, armed, ...row } = memory;
+      const { object, epoch, base, position, messages } = memory;
       // With nothing waiting the native slot holds the object's own alarm, and the row need not.
-      const own = row.position > done || firing ? (row.own ?? running) : null;
-      return { [segmentKey(tail)]: { ...row, own, firing } };
+      const own = position > memory.done || firing ? (memory.own ?? memory.running) : null;
+      const trouble = memory.trouble.attempts ? memory.trouble : null;
+      return { v: 1, object, epoch, base, position, messages, trouble, own, firing };
     },
 
-    saveHeader: () => store.native.put(store.header()),
+    saveHeader: () => store.native.put(store.key(), store.header()),
 
     async take(limit) {
       memory.sealed ||= store.pending() - memory.messages.length < limit;
@@ -236,7 +243,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     clear({ messages, rows }, firing, save) {
       const through = messages.at(-1)?.stored.n ?? memory.done;
       const deleted: string[] = [];
-      let kept: Record<string, unknown> = {};
+      const kept: Record<string, unknown> = {};
       memory.done = through;
       for (const { number, row } of rows) {
         const rest = row.messages.filter(({ n }) => n > through);
@@ -250,11 +257,15 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
         } else if (sealed) kept[segmentKey(number)] = { ...row, messages: rest };
         else deleted.push(segmentKey(number));
       }
-      if (save) kept = { ...kept, ...store.header(store.pending() ? 0 : firing) };
+      if (save) kept[store.key()] = store.header(store.pending() ? 0 : firing);
       return Promise.all([store.delete(deleted), store.put(kept)]);
     },
 
-    put: (entries, options) => inParts(Object.entries(entries), (part) => store.native.put(Object.fromEntries(part), options)),
+    put(entries, options) {
+      const all = Object.entries(entries);
+      if (all.length <= MAX_KEYS) return store.native.put(entries, options);
+      return inParts(all, (part) => store.native.put(Object.fromEntries(part), options));
+    },
 
     delete: async (keys, options) =>
       (await inParts(keys, (part) => store.native.delete(part, options))).reduce((sum, count) => sum + count, 0),

@@ -1,44 +1,66 @@
-/** The worker under test in the pool: one scripted class, once for each backend, and a second class beside it. */
+/** The worker under test in the pool: one scripted class, once for each backend, a second class beside it, and classes that tests declare. */
 import { DurableObject } from "cloudflare:workers";
-import type { OutboxDelivery, OutboxEvent, OutboxManager, OutboxMessage } from "../../src/index.ts";
+import type { OutboxDelivery, OutboxEvent, OutboxManager, OutboxMessage, OutboxOptions } from "../../src/index.ts";
 import { withTransactionalOutbox } from "../../src/index.ts";
+import { counted, type Ledger } from "./ledger.ts";
 
 export interface Env {
   BOX_SQLITE: DurableObjectNamespace<Box>;
   BOX_KV: DurableObjectNamespace<Box>;
   OTHER_SQLITE: DurableObjectNamespace<Box>;
   OTHER_KV: DurableObjectNamespace<Box>;
+  FORM_SQLITE: DurableObjectNamespace<Box>;
+  FORM_KV: DurableObjectNamespace<Box>;
 }
 
-interface BoxEnv extends Env {
+export interface BoxEnv extends Env {
   OUTBOX_MANAGER: OutboxManager;
 }
 
 /** What a test sees of one call of `sendMessages`. */
 export type Sent = OutboxMessage[];
 
-/** Counted storage calls, by the billing rules: a row for each key put or deleted, a row for each alarm set. */
-export interface Ledger {
-  rows: number;
-  alarms: number;
-  reads: number;
-  /** Keys written and deleted, in order, without those of the object's own state. */
-  keys: string[];
+type Step = (messages: Sent, delivery: OutboxDelivery) => unknown;
+
+/** What a test scripts for one object and sees of it. It stands beside the object, and so survives its crashes. */
+export interface Stage {
+  /** Every call of `sendMessages`, in order. */
+  readonly calls: Sent[];
+  /** What the next calls do; beyond the last one they do `rest`. */
+  readonly script: Step[];
+  /** What calls do that have no step of their own: by default they succeed. */
+  rest: Step;
+  /** Every call of the object's own `alarm`, with the time at which it came. */
+  readonly alarms: { info: AlarmInvocationInfo | undefined; at: number }[];
+  /** What the object's own `alarm` does. */
+  onAlarm: (state: DurableObjectState, outbox: OutboxManager) => unknown;
+}
+
+const stages = new Map<string, Stage>();
+
+export function stageOf({ id }: { readonly id: DurableObjectId }): Stage {
+  const found = stages.get(id.toString());
+  if (found !== undefined) return found;
+  const stage: Stage = { calls: [], script: [], rest: () => {}, alarms: [], onAlarm: () => {} };
+  stages.set(id.toString(), stage);
+  return stage;
 }
 
 /** Events of all objects in this isolate, newest last. Tests filter by id. */
 export const events: OutboxEvent[] = [];
 
-/** An object whose behaviour a test scripts from outside, through `runInDurableObject`. */
+/** An object whose behaviour a test scripts from outside, on its stage. */
 export class Box extends DurableObject<BoxEnv> {
-  /** Every call of `sendMessages`, in order. */
-  calls: Sent[] = [];
-  /** What the next calls do; beyond the last one they succeed. */
-  script: ((messages: Sent, delivery: OutboxDelivery) => unknown)[] = [];
-  /** Every call of the object's own `alarm`, with the time at which it came. */
-  alarms: { info: AlarmInvocationInfo | undefined; at: number }[] = [];
-  onAlarm: ((info: AlarmInvocationInfo | undefined) => unknown) | undefined;
+  readonly stage: Stage = stageOf(this.ctx);
   #secret = "kept";
+
+  get calls(): Sent[] {
+    return this.stage.calls;
+  }
+
+  get script(): Step[] {
+    return this.stage.script;
+  }
 
   get outbox(): OutboxManager {
     return this.env.OUTBOX_MANAGER;
@@ -57,60 +79,32 @@ export class Box extends DurableObject<BoxEnv> {
   }
 
   async sendMessages(messages: Sent, delivery: OutboxDelivery): Promise<void> {
-    this.calls.push(structuredClone(messages));
-    await this.script.shift()?.(messages, delivery);
+    const { calls, script, rest } = this.stage;
+    calls.push(structuredClone(messages));
+    await (script.shift() ?? rest)(messages, delivery);
   }
 
   override async alarm(info?: AlarmInvocationInfo): Promise<void> {
-    this.alarms.push({ info, at: Date.now() });
-    await this.onAlarm?.(info);
+    // A copy: what the platform hands over is no plain object.
+    const { retryCount = 0, isRetry = false, scheduledTime = 0 } = info ?? {};
+    this.stage.alarms.push({ info: info && { retryCount, isRetry, scheduledTime }, at: Date.now() });
+    await this.stage.onAlarm(this.ctx, this.outbox);
   }
 }
 
-const options = {
+/** Options that make failures quick: 0.1 s, doubling up to 1 s, and a timeout of 1 s. */
+export const options: OutboxOptions<"OUTBOX_MANAGER"> = {
   retry: { minDelaySeconds: 0.1, maxDelaySeconds: 1, jitter: 0 },
   timeoutSeconds: 1,
   onEvent: (event: OutboxEvent) => void events.push(event),
 };
-
-/** Own properties below the outbox's shadows: they count what reaches the native storage. */
-function counted(storage: DurableObjectStorage, ledger: Ledger): void {
-  const define = (name: string, value: unknown) => Object.defineProperty(storage, name, { value, configurable: true, writable: true });
-  const native = Object.fromEntries(
-    (["get", "list", "put", "delete", "setAlarm"] as const).map((name) => [name, storage[name].bind(storage)]),
-  ) as unknown as DurableObjectStorage;
-  const row = (key: string) => {
-    if (!key.startsWith("\u{10FFFF}")) return;
-    ledger.rows++;
-    ledger.keys.push(key);
-  };
-  define("put", (first: string | Record<string, unknown>, ...rest: never[]) => {
-    for (const key of typeof first === "string" ? [first] : Object.keys(first)) row(key);
-    return (native.put as (...args: unknown[]) => unknown)(first, ...rest);
-  });
-  define("delete", (first: string | string[], ...rest: never[]) => {
-    for (const key of typeof first === "string" ? [first] : first) row(key);
-    return (native.delete as (...args: unknown[]) => unknown)(first, ...rest);
-  });
-  define("setAlarm", (...args: [number]) => {
-    ledger.alarms++;
-    return native.setAlarm(...args);
-  });
-  for (const name of ["get", "list"] as const) {
-    define(name, (...args: never[]) => {
-      ledger.reads++;
-      return (native[name] as (...args: unknown[]) => unknown)(...args);
-    });
-  }
-}
 
 /** A wrapped box that counts its storage calls. A class that extends a wrapped class is itself one of the tested forms. */
 function box(): { new (ctx: DurableObjectState, env: BoxEnv): Box & { ledger: Ledger } } {
   return class extends withTransactionalOutbox(class extends Box {}, options) {
     ledger: Ledger;
     constructor(ctx: DurableObjectState, env: BoxEnv) {
-      const ledger: Ledger = { rows: 0, alarms: 0, reads: 0, keys: [] };
-      counted(ctx.storage, ledger);
+      const ledger = counted(ctx.storage);
       super(ctx, env);
       this.ledger = ledger;
     }
@@ -121,5 +115,24 @@ export class SqliteBox extends box() {}
 export class KvBox extends box() {}
 export class OtherSqliteBox extends box() {}
 export class OtherKvBox extends box() {}
+
+/** A class that a test declares for one object. */
+export type Form = new (ctx: DurableObjectState, env: never) => object;
+
+export const forms: Map<string, Form> = new Map<string, Form>();
+
+/** Constructs what was declared for the object's id. */
+function form(): typeof Box {
+  return new Proxy(Box, {
+    construct(_, [ctx, env]: [DurableObjectState, never]) {
+      const Declared = forms.get(ctx.id.toString());
+      if (Declared === undefined) throw new Error("No class was declared for this object.");
+      return new Declared(ctx, env);
+    },
+  });
+}
+
+export const SqliteForm: typeof Box = form();
+export const KvForm: typeof Box = form();
 
 export default {} satisfies ExportedHandler<Env>;

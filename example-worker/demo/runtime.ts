@@ -1,0 +1,99 @@
+/** The runtime that the demo kills: workerd, run by Miniflare, on a storage folder that outlives it. */
+
+import { type ChildProcess, execFile } from "node:child_process";
+import { subscribe } from "node:diagnostics_channel";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { Miniflare } from "miniflare";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const READY_MS = 20_000;
+const LOG_CHARACTERS = 20_000;
+
+/** Every process that this one has started. Node tells of each, so that none has to be searched for by its name. */
+const started: ChildProcess[] = [];
+subscribe("child_process", (message) => {
+  started.push((message as { process: ChildProcess }).process);
+});
+
+export class Runtime {
+  readonly #folder: string = mkdtempSync(join(tmpdir(), "outbox-demo-"));
+  #miniflare: Miniflare | null = null;
+  #url = "";
+  /** How often workerd has been killed. */
+  kills = 0;
+  /** The end of what workerd has complained about. It does complain of being killed, so it is shown only when the demo fails. */
+  log = "";
+
+  constructor() {
+    // However this process ends, nothing of it stays: neither workerd nor its storage.
+    process.once("exit", () => {
+      for (const child of started) child.kill("SIGKILL");
+      rmSync(this.#folder, { recursive: true, force: true, maxRetries: 3 });
+    });
+  }
+
+  /** Builds the worker as `wrangler deploy` would upload it, and starts it with the bindings of wrangler.toml. */
+  async start(tableCount: number, receiverUrl: string, signal: AbortSignal): Promise<void> {
+    const wrangler = join(ROOT, "node_modules/wrangler/bin/wrangler.js");
+    const bundle = join(this.#folder, "bundle");
+    await promisify(execFile)(process.execPath, [wrangler, "deploy", "--dry-run", "--outdir", bundle], { cwd: ROOT, signal });
+    this.#miniflare = new Miniflare({
+      modules: true,
+      modulesRoot: bundle,
+      scriptPath: join(bundle, "index.js"),
+      compatibilityDate: "2026-07-01",
+      durableObjects: { TABLE: { className: "Table", useSQLite: true }, LEDGER: { className: "Ledger", useSQLite: true } },
+      durableObjectsPersist: join(this.#folder, "storage"),
+      queueProducers: { RESERVATIONS: "reservations" },
+      bindings: { TABLE_COUNT: tableCount, RECEIVER_URL: receiverUrl },
+      host: "127.0.0.1",
+      port: 0,
+      cf: false,
+      handleRuntimeStdio: (stdout, stderr) => {
+        for (const stream of [stdout, stderr]) {
+          stream.setEncoding("utf8").on("data", (text: string) => {
+            this.log = (this.log + text).slice(-LOG_CHARACTERS);
+          });
+        }
+      },
+    });
+    this.#url = String(await this.#miniflare.ready);
+  }
+
+  get #workerd(): ChildProcess | undefined {
+    return started.findLast((child) => /workerd(\.exe)?$/.test(child.spawnfile) && child.exitCode === null && !child.killed);
+  }
+
+  /** Ends the process as a crash would: nothing of it runs any more, not even to clean up. */
+  kill(): void {
+    if (!this.#workerd?.kill("SIGKILL")) throw new Error("There is no workerd to kill.");
+    this.kills++;
+  }
+
+  /** Miniflare starts workerd again by itself. Resolves when the new one serves the storage that the old one left. */
+  async ready(signal: AbortSignal): Promise<void> {
+    const end = Date.now() + READY_MS;
+    while (Date.now() < end) {
+      if (this.#workerd !== undefined) {
+        const response = await this.fetch("/report", { signal }).catch(() => null);
+        if (response?.ok) return;
+      }
+      await pause(20, undefined, { signal });
+    }
+    throw new Error(`workerd was not back within ${READY_MS / 1000} s.`);
+  }
+
+  fetch(path: string, init: RequestInit): Promise<Response> {
+    return fetch(new URL(path, this.#url), init);
+  }
+
+  async stop(): Promise<void> {
+    // A runtime that did not start can't be stopped either, and its error has been told already.
+    await this.#miniflare?.dispose().catch(() => {});
+  }
+}

@@ -1,0 +1,121 @@
+/** Storage that is not as it should be: rows that no longer deserialise, and a deploy without `sendMessages`. */
+import { describe, expect, it } from "vitest";
+import { BACKENDS, type Backend, damage, folder, GARBAGE, outboxRows, Receiver, range, sleep, start, until, type World } from "./harness.ts";
+
+/** Messages that wait in rows of sixteen: 1–16, 17–32, 33–48, 49–64 and, with the header, 65–70. */
+const STORED = 70;
+
+/** Stores messages that can't be delivered yet, and stops. */
+async function stored(backend: Backend, path: string): Promise<Receiver> {
+  const receiver = new Receiver();
+  receiver.order = () => "throw";
+  const world = await start(path, receiver);
+  await world.call(backend, "a", "store", 1, STORED);
+  await until(() => receiver.calls.length > 0);
+  await world.stop();
+  return receiver;
+}
+
+/** Nothing fires any more: no call, no event, no alarm, and nobody sets one. */
+async function quiet(world: World, backend: Backend, receiver: Receiver): Promise<void> {
+  await until(async () => (await world.call(backend, "a", "nativeAlarm")) === null);
+  const state = async (): Promise<unknown[]> => [
+    receiver.calls.length,
+    (await world.events()).length,
+    await world.call(backend, "a", "alarmsSet"),
+    await world.call(backend, "a", "nativeAlarm"),
+  ];
+  const before = await state();
+  await sleep(1000);
+  expect(await state()).toEqual(before);
+  expect(before[2]).toBeLessThan(20);
+}
+
+const PLACES: [string, (rows: number) => number[]][] = [
+  ["the first row", () => [0]],
+  ["a row in the middle", () => [2]],
+  ["the last row, which holds the header", (rows) => [rows - 1]],
+  ["two rows that follow each other", () => [1, 2]],
+  ["the two last rows", (rows) => [rows - 2, rows - 1]],
+  ["every row", (rows) => range(0, rows - 1)],
+];
+
+describe.each(BACKENDS)("a row that can't be read (%s)", (backend) => {
+  it.each(PLACES)("delivers all others in order, keeps it as it is, and comes to rest: %s", async (_, place) => {
+    const path = folder();
+    const receiver = await stored(backend, path);
+    const rows = outboxRows(path, backend);
+    expect(rows).toHaveLength(5);
+    const bad = place(rows.length).map((i) => rows[i]?.key ?? "");
+    for (const key of bad) damage(path, backend, key);
+    const readable = range(1, STORED).filter((n) => !bad.includes(rows[Math.floor((n - 1) / 16)]?.key ?? ""));
+
+    receiver.order = () => "deliver";
+    const world = await start(path, receiver);
+    expect(await world.call(backend, "a", "committed")).toEqual(range(1, STORED));
+    await until(() => receiver.delivered.length >= readable.length);
+    await world.call(backend, "a", "put", STORED + 1, 40);
+    await until(() => receiver.delivered.length >= readable.length + 40);
+    expect(receiver.delivered).toEqual([...readable, ...range(STORED + 1, STORED + 40)]);
+    const delivered = receiver.calls.filter((_, i) => receiver.orders[i] === "deliver").flat();
+    expect(new Set(delivered.map(({ id }) => id))).toHaveLength(delivered.length);
+
+    await quiet(world, backend, receiver);
+    const unreadable = (await world.events()).filter(({ type }) => type === "unreadable");
+    expect(new Set(unreadable.map(({ row }) => row))).toEqual(new Set(bad));
+    expect((await world.call<{ pending: number }>(backend, "a", "stats")).pending).toBe(0);
+    await world.stop();
+
+    const after = outboxRows(path, backend).filter(({ key }) => bad.includes(key));
+    expect(after).toEqual(bad.map((key) => ({ key, value: GARBAGE })));
+  });
+
+  it("comes to rest after every further start as well, and never gives a number twice", async () => {
+    const path = folder();
+    const receiver = await stored(backend, path);
+    const last = outboxRows(path, backend).at(-1)?.key ?? "";
+    damage(path, backend, last);
+    receiver.order = () => "deliver";
+    for (const n of [STORED + 1, STORED + 2, STORED + 3]) {
+      const world = await start(path, receiver);
+      await world.call(backend, "a", "put", n, 1);
+      await until(() => receiver.delivered.includes(n));
+      await quiet(world, backend, receiver);
+      await world.stop();
+    }
+    const delivered = receiver.calls.filter((_, i) => receiver.orders[i] === "deliver").flat();
+    expect(delivered.map(({ msg }) => msg.n)).toEqual([...range(1, 64), STORED + 1, STORED + 2, STORED + 3]);
+    expect(new Set(delivered.map(({ id }) => id))).toHaveLength(delivered.length);
+    expect(new Set(delivered.map(({ source, sequence }) => `${source} ${sequence}`))).toHaveLength(delivered.length);
+    expect(outboxRows(path, backend).find(({ key }) => key === last)).toEqual({ key: last, value: GARBAGE });
+  });
+});
+
+describe.each(BACKENDS)("a deploy without sendMessages (%s)", (backend) => {
+  it("keeps the messages and the object's own alarm, and the next deploy delivers", async () => {
+    const path = folder();
+    const receiver = await stored(backend, path);
+    const before = receiver.calls.length;
+
+    const without = await start(path, receiver, { withoutSend: true });
+    await without.call(backend, "a", "setOwnAlarm", 300);
+    await until(async () => (await without.call(backend, "a", "ownAlarms")) === 1);
+    await without.call(backend, "a", "put", STORED + 1, 1);
+    expect(await without.call(backend, "a", "committed")).toEqual(range(1, STORED + 1));
+    expect((await without.call<{ pending: number }>(backend, "a", "stats")).pending).toBe(STORED + 1);
+    expect(receiver.calls).toHaveLength(before);
+    // It goes on looking, at the pace of the backoff: not faster.
+    const set = await without.call<number>(backend, "a", "alarmsSet");
+    await sleep(2000);
+    expect((await without.call<number>(backend, "a", "alarmsSet")) - set).toBeLessThanOrEqual(5);
+    await without.stop();
+
+    receiver.order = () => "deliver";
+    const third = await start(path, receiver);
+    await until(() => receiver.delivered.length >= STORED + 1);
+    expect(receiver.delivered).toEqual(range(1, STORED + 1));
+    await quiet(third, backend, receiver);
+    expect(await third.call(backend, "a", "ownAlarms")).toBe(1);
+    await third.stop();
+  });
+});

@@ -1,0 +1,77 @@
+/** Runs that die with their object or their process: nothing is lost, batches shrink, and an alarm always stands. */
+import { describe, expect, it } from "vitest";
+import { BACKENDS, folder, Receiver, range, sleep, start, until } from "./harness.ts";
+
+describe.each(BACKENDS)("runs that die (%s)", (backend) => {
+  it("halves the batch after each death, never stands without an alarm, and delivers everything in the end", async () => {
+    const DEATHS = 9; // The platform itself gives up after seven.
+    const receiver = new Receiver();
+    const world = await start(folder(), receiver);
+    receiver.order = (_, call) => (call <= DEATHS ? "abort" : "deliver");
+    await world.call(backend, "a", "store", 1, 100);
+
+    // The first death is found by the platform's own retry, two seconds later. From then on the outbox wakes itself.
+    await until(() => receiver.delivered.length >= 100, 40);
+    const sizes = receiver.calls.filter((_, i) => receiver.orders[i] === "abort").map((call) => call.length);
+    expect(sizes).toHaveLength(DEATHS);
+    for (const [i, size] of sizes.entries()) expect(size).toBe(i === 0 ? 100 : Math.ceil(100 / 2 ** i));
+    expect(receiver.delivered).toEqual(range(1, 100));
+
+    const told = (await world.events()).filter(({ type }) => type === "died");
+    expect(told).toHaveLength(DEATHS);
+
+    // Nothing is left of the trouble.
+    await until(async () => (await world.call(backend, "a", "nativeAlarm")) === null);
+    await world.call(backend, "a", "put", 101, 1);
+    await until(() => receiver.delivered.length >= 101);
+    expect(receiver.calls.at(-1)?.[0]).toMatchObject({ sequence: 101, attempts: 1 });
+    await world.stop();
+  });
+
+  it("has an alarm armed before user code runs again, once a run has died", async () => {
+    const receiver = new Receiver();
+    const world = await start(folder(), receiver);
+    receiver.order = (_, call) => (call === 1 ? "abort" : "hang");
+    await world.call(backend, "a", "put", 1, 1);
+    await until(() => receiver.calls.length === 2);
+    expect(await world.call<number | null>(backend, "a", "nativeAlarm")).toBeGreaterThan(0);
+    await world.stop();
+  });
+
+  it("mends the wake-up at the next start when the platform has given up on the alarm", async () => {
+    const receiver = new Receiver();
+    receiver.order = () => "throw";
+    const world = await start(folder(), receiver);
+    await world.call(backend, "a", "put", 1, 5);
+    // By now the outbox waits half a second after each failure: time enough to lose the alarm in between.
+    await until(async () => (await world.call<{ failures: number }>(backend, "a", "stats")).failures >= 5);
+    receiver.order = () => "deliver";
+    await expect(world.call(backend, "a", "loseAlarmAndCrash")).rejects.toThrow("crash");
+    const before = receiver.calls.length;
+    await sleep(1500);
+    expect(receiver.calls).toHaveLength(before);
+
+    expect(await world.call(backend, "a", "committed")).toEqual(range(1, 5));
+    await until(() => receiver.delivered.length >= 5);
+    expect(receiver.delivered).toEqual(range(1, 5));
+    expect((await world.events()).map(({ type }) => type)).toContain("repaired");
+    await world.stop();
+  });
+
+  it("loses nothing to a destination at which the process itself dies, again and again", async () => {
+    const path = folder();
+    const receiver = new Receiver();
+    receiver.order = (_, call) => (call <= 4 ? "die" : "deliver");
+    let world = await start(path, receiver);
+    await world.call(backend, "a", "put", 1, 30).catch(() => {});
+    for (let death = 1; death <= 4; death++) {
+      await until(() => receiver.calls.length >= death);
+      await world.stop();
+      world = await start(path, receiver);
+    }
+    const committed = await world.call<number[]>(backend, "a", "committed");
+    await until(() => receiver.delivered.length >= committed.length);
+    expect(receiver.delivered).toEqual(committed);
+    await world.stop();
+  });
+});

@@ -1,0 +1,47 @@
+/** The ledger: counts what reaches an object's native storage, below the outbox's shadows. */
+
+/** Counted storage calls, by the billing rules: a row for each key put or deleted, a row for each alarm set. */
+export interface Ledger {
+  rows: number;
+  alarms: number;
+  reads: number;
+  /** Keys written and deleted, in order, without those of the object's own state. */
+  keys: string[];
+  /** The options of every put and delete, in order. */
+  options: unknown[];
+}
+
+/** Defines own properties on `storage` that count and pass on. Called before the outbox defines its own. */
+export function counted(storage: DurableObjectStorage): Ledger {
+  const ledger: Ledger = { rows: 0, alarms: 0, reads: 0, keys: [], options: [] };
+  const define = (name: string, value: unknown) => Object.defineProperty(storage, name, { value, configurable: true, writable: true });
+  const native = Object.fromEntries(
+    (["get", "list", "put", "delete", "setAlarm"] as const).map((name) => [name, storage[name].bind(storage)]),
+  ) as unknown as Record<string, (...args: unknown[]) => unknown>;
+  const rows = (keys: string[]) => {
+    const outbox = keys.filter((key) => key.startsWith("\u{10FFFF}"));
+    ledger.rows += outbox.length;
+    ledger.keys.push(...outbox);
+  };
+  define("put", (first: string | Record<string, unknown>, ...rest: unknown[]) => {
+    rows(typeof first === "string" ? [first] : Object.keys(first));
+    ledger.options.push(rest[typeof first === "string" ? 1 : 0]);
+    return native.put?.(first, ...rest);
+  });
+  define("delete", (first: string | string[], ...rest: unknown[]) => {
+    rows([first].flat());
+    ledger.options.push(rest[0]);
+    return native.delete?.(first, ...rest);
+  });
+  define("setAlarm", (...args: unknown[]) => {
+    ledger.alarms++;
+    return native.setAlarm?.(...args);
+  });
+  for (const name of ["get", "list"] as const) {
+    define(name, (...args: unknown[]) => {
+      ledger.reads++;
+      return native[name]?.(...args);
+    });
+  }
+  return ledger;
+}
