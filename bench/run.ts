@@ -153,7 +153,9 @@ function progress(line: string): void {
 function print({ name, rounds, rates, ratios }: Measure): void {
   const whole = (value: number): string => Math.round(value).toLocaleString("en");
   console.log(`\n${name}, ${rounds} rounds`);
-  console.log(`  ${"".padEnd(32)}${"per second".padStart(12)}${"quartiles".padStart(22)}${"ours / it".padStart(12)}${"quartiles".padStart(14)}`);
+  console.log(
+    `  ${"".padEnd(32)}${"per second".padStart(12)}${"quartiles".padStart(22)}${"ours / it".padStart(12)}${"quartiles".padStart(14)}`,
+  );
   for (const contestant of CONTESTANTS) {
     const rate = rates[contestant];
     if (rate === undefined) continue;
@@ -169,7 +171,9 @@ const { miniflare, url } = await start(folder);
 const measures: Measure[] = [];
 const targets: { target: string; ratio: number; met: boolean }[] = [];
 try {
-  console.log(`workerd on ${cpus().length} × ${cpus()[0]?.model ?? "unknown"}, ${SQLITE ? "SQLite-backed" : "KV-backed"} objects, storage on disk`);
+  console.log(
+    `workerd on ${cpus().length} × ${cpus()[0]?.model ?? "unknown"}, ${SQLITE ? "SQLite-backed" : "KV-backed"} objects, storage on disk`,
+  );
   const puts = await measure(url, `puts, ${PUTS.toLocaleString("en")} in sequence`, CONTESTANTS, "puts", PUTS, PUT_ROUNDS);
   measures.push(puts);
   const target = (name: string, ratio: number, least: number): void => {

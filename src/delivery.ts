@@ -38,7 +38,7 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, { batchSize, timeoutS
     }
     do {
       // After n failures the batch is cut in half n times, so that what breaks it is found.
-      const batch = await store.take(Math.ceil(batchSize / 2 ** memory.trouble.failures));
+      const batch = await store.read(Math.ceil(batchSize / 2 ** memory.trouble.failures), true);
       const messages = batch.messages.map(({ stream, stored }) => present(stream, stored, delivery.attempts(stored.n) + 1));
       const ids = messages.map(({ id }) => id);
       try {
@@ -80,6 +80,7 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, { batchSize, timeoutS
     const attempts = (memory.done < trouble.through ? trouble.attempts : 0) + 1;
     const retryAt = Date.now() + retryDelayMs(retry, failures, Math.random());
     memory.trouble = { failures, retryAt, lease: type === "died", through: Math.max(trouble.through, handed), attempts };
+    store.release();
     const saved = store.saveHeader();
     void alarm.setWake(retryAt, true);
     emit({ type, ids, error, failures, retryAt });

@@ -4,7 +4,7 @@ import type { AlarmSlot } from "./alarm.js";
 import type { Delivery } from "./delivery.js";
 import { expected, OutboxError } from "./errors.js";
 import type { Emit } from "./events.js";
-import { draft, identify, type OutboxMessage, type OutboxReceipt, present, restored } from "./message.js";
+import { draft, identify, type OutboxMessage, type OutboxReceipt, present } from "./message.js";
 import { within } from "./options.js";
 import { RESERVED } from "./rows.js";
 import { MAX_KEYS, maxMessageBytes, type Store } from "./store.js";
@@ -85,25 +85,24 @@ export function manager(parts: Parts): OutboxManager {
       if (typeof key !== "string") throw expected("key", "a string", key);
       if (key.startsWith(RESERVED)) throw new OutboxError("reserved_key", "Keys from U+10FFFF on are the outbox's own.");
       // More entries than one put takes go down as several. A bad value among them must be found before the first is written.
-      if (keys.length >= MAX_KEYS) entries[key] = restored(draft(key, entries[key], maxBytes).copy);
+      if (keys.length >= MAX_KEYS) draft(key, entries[key], maxBytes);
     }
     const checked = draft("msg", msg, maxBytes);
     if (parts.loading) await parts.loading;
-    const position = store.append(checked, Date.now());
+    const position = store.append(entries, checked, Date.now());
     const receipt = identify(store.memory, position);
     try {
       const existed = deleted && store.delete(deleted, options);
-      entries[store.key()] = store.header();
       const written = store.put(entries, options);
       const armed = alarm.setWake(delivery.nextWake());
-      emit({ type: "stored", ...receipt });
+      emit({ type: "stored", id: receipt.id, sequence: receipt.sequence });
       await written;
       if (armed) await armed;
       return existed ?? receipt;
     } catch (error) {
       // Storage refused the batch, so nothing of it was written: neither may the message go down with a later one.
       // Should it have gone down already, what is not yet committed is dropped, and the object begins again from what is stored.
-      if (!store.retract(position)) ctx.abort(String(error));
+      if (!store.retract(position, entries)) ctx.abort(String(error));
       void alarm.setWake(delivery.nextWake());
       throw error;
     }
@@ -112,8 +111,8 @@ export function manager(parts: Parts): OutboxManager {
   const outbox = {
     put: (first: string | object, second: unknown, third?: unknown, fourth?: OutboxPutOptions) =>
       typeof first === "string"
-        ? write({ [first]: second }, third, fourth)
-        : write(first && { ...first }, second, third as OutboxPutOptions),
+        ? write(Object.assign(Object.create(null), { [first]: second }), third, fourth)
+        : write(first && Object.assign(Object.create(null), first), second, third as OutboxPutOptions),
 
     async delete(first: string | string[], msg: unknown, options?: OutboxPutOptions) {
       const existed = (await write({}, msg, options, [first].flat())) as number;
@@ -126,7 +125,8 @@ export function manager(parts: Parts): OutboxManager {
       if (state !== "pending") throw expected("options.state", '"pending"', state);
       const most = within("options.limit", limit, [100, 1, 1000, 1]);
       await parts.loading;
-      return (await store.list(most)).map(({ stream, stored }) => present(stream, stored, delivery.attempts(stored.n)));
+      const { messages } = await store.read(most, false);
+      return messages.map(({ stream, stored }) => present(stream, stored, delivery.attempts(stored.n)));
     },
 
     async stats() {

@@ -42,11 +42,15 @@ export interface OutboxProcessor<M = unknown> {
 }
 
 /** A message at rest. Names are short because every put writes up to sixteen of these again. */
-export interface StoredMessage extends Copy {
+export interface StoredMessage {
   /** Position: counts all messages that this object ever stored, across epochs. */
   readonly n: number;
   /** When it was put, in milliseconds since the Unix epoch. */
   readonly at: number;
+  /** The message as JSON where that holds all of it: a text is written again at next to no cost. */
+  readonly json: string | undefined;
+  /** The message where JSON does not. */
+  readonly msg: unknown;
 }
 
 /** The stream to which a stored message belongs. */
@@ -59,16 +63,11 @@ export interface Stream {
   readonly base: number;
 }
 
-/** A message that has been checked and copied, ready to be written. */
+/** A value that has been checked and copied, ready to be written: as JSON where that holds all of it. */
 export interface Draft {
-  readonly copy: Copy;
+  readonly json: string | undefined;
+  readonly msg: unknown;
   readonly bytes: number;
-}
-
-/** A copy of a value: as JSON where that holds all of it, because a string is written again, with up to fifteen others, at next to no cost. */
-export interface Copy {
-  readonly json?: string | undefined;
-  readonly msg?: unknown;
 }
 
 /**
@@ -78,26 +77,22 @@ export interface Copy {
  * @throws TypeError when it is `undefined` or can't be cloned. @throws OutboxError `too_large`.
  */
 export function draft(name: string, value: unknown, maxBytes: number): Draft {
-  let copy: Copy;
+  let msg: unknown;
+  const json = isJson(value) ? JSON.stringify(value) : undefined;
   try {
-    copy = isJson(value) ? { json: JSON.stringify(value) } : { msg: structuredClone(value) };
+    if (!json) msg = structuredClone(value);
   } catch (cause) {
     throw expected(name, "a value that can be cloned", value, cause);
   }
   if (value === undefined) throw expected(name, "a value", value);
-  const bytes = serializedBytes(copy.json ?? copy.msg);
+  const bytes = serializedBytes(json ?? msg);
   if (bytes > maxBytes) throw new OutboxError("too_large", `${name} takes ${bytes} bytes, the limit is ${maxBytes}: send a key to it.`);
-  return { copy, bytes };
-}
-
-/** The value of which a copy was taken. */
-export function restored(copy: Copy): unknown {
-  return copy.json ? JSON.parse(copy.json) : copy.msg;
+  return { json, msg, bytes };
 }
 
 /** A number in fifteen digits, so that text sorts as numbers do. */
 export function digits(number: number): string {
-  return String(number).padStart(15, "0");
+  return String(1e15 + number).slice(1);
 }
 
 /** What names the message at this position. */
@@ -110,7 +105,7 @@ export function identify(stream: Stream, position: number): OutboxReceipt {
 export function present(stream: Stream, stored: StoredMessage, attempts: number): OutboxMessage {
   return {
     ...identify(stream, stored.n),
-    msg: restored(stored),
+    msg: stored.json ? JSON.parse(stored.json) : stored.msg,
     source: `${stream.object}:${stream.epoch}`,
     attempts,
     timestamp: stored.at,

@@ -8,6 +8,9 @@ import { digits, type StoredMessage, type Stream } from "./message.js";
  */
 export const RESERVED = "\u{10FFFF}";
 
+/** The key of the header. One that can't be read stays where it is, and the next has this key and a hyphen more. */
+export const HEADER: string = `${RESERVED}outbox/h`;
+
 const SEGMENTS: string = `${RESERVED}outbox/s`;
 
 /** The key of a segment. */
@@ -43,20 +46,28 @@ export interface Trouble {
   readonly attempts: number;
 }
 
-/**
- * One row: up to sixteen messages that wait, in order. The last row is also the header of the whole outbox: what is
- * small and must survive rides there and costs nothing, because every put writes that row anyway. When all is
- * delivered it stays, without messages, as the marker.
- */
+/** One row: up to sixteen messages that wait, in order. */
 export interface SegmentRow extends Stream {
   readonly v: 1;
-  /** The last position given out when the row was written. */
-  readonly position: number;
   readonly messages: readonly StoredMessage[];
-  /** Header: the object's own alarm, while the outbox has the slot. */
+}
+
+/**
+ * The header: the newest messages, and all that is small and must survive. That costs nothing, because every put writes
+ * this row anyway; and a row that is written again and again costs storage less than ever new ones. Once it is full its
+ * messages move to a segment. When all is delivered it stays, without messages, as the marker.
+ */
+export interface HeaderRow extends SegmentRow {
+  /** The last position given out. */
+  readonly position: number;
+  /** Segments lie from here, or from later on, as cleared ones may be gone. */
+  readonly first: number;
+  /** The last segment that was ever written. */
+  readonly last: number;
+  /** The object's own alarm, while the outbox has the slot. */
   readonly own: OwnAlarm | null;
-  /** Header: how the destination fares, when it has refused anything. */
+  /** How the destination fares, when it has refused anything. */
   readonly trouble: Trouble | null;
-  /** Header of a marker: the alarm that was firing for the outbox when the last message was cleared, or 0. It is not the object's own. */
+  /** In a marker: the alarm that was firing for the outbox when the last message was cleared, or 0. It is not the object's own. */
   readonly firing: number;
 }

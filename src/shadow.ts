@@ -56,10 +56,9 @@ export function shadow(parts: Parts, native: DurableObjectStorage): void {
     const keeping = async (rows?: Iterable<[string, unknown]>): Promise<void> => {
       const deleted = native.deleteAll(options);
       if (DELETES_ALARM) alarm.forget();
-      if (rows) await store.put({ ...Object.fromEntries(rows), [store.key()]: store.header() });
+      if (rows) await store.put({ ...Object.fromEntries(rows), [memory.key]: store.header() });
       else {
-        // The numbers are gone with the rows: they must not run again.
-        memory.tail = 0;
+        // The numbers are gone with the header: they must not run again.
         store.beginEpoch();
       }
       return deleted;

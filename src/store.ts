@@ -3,11 +3,11 @@
 import type { Emit } from "./events.js";
 import type { Draft, StoredMessage, Stream } from "./message.js";
 import type { Native } from "./native.js";
-import { type OwnAlarm, type SegmentRow, segmentKey, segmentNumber, type Trouble } from "./rows.js";
+import { HEADER, type HeaderRow, type OwnAlarm, RESERVED, type SegmentRow, segmentKey, segmentNumber, type Trouble } from "./rows.js";
 import { serializedBytes } from "./size.js";
 
 /** Messages in one segment: measured, see bench/. More makes a burst cheaper and each put slower. */
-const SEGMENT_MESSAGES = 8;
+const SEGMENT_MESSAGES = 16;
 /** Bytes of messages in one segment: one write unit of the KV-backed storage (4 KB). A bigger message has a segment of its own. */
 const SEGMENT_BYTES = 4096;
 /** What a stored message takes beside `msg`, in bytes, never more. */
@@ -21,24 +21,18 @@ const BATCH_BYTES = 2 ** 22;
 /** The most keys that one `storage.put` or `storage.delete` takes. */
 export const MAX_KEYS = 128;
 
-/** The last segment that there can be. */
-const LAST = 1e15 - 2;
 /** A time that does not come, in place of one. */
 export const NEVER: number = Number.POSITIVE_INFINITY;
 
-/** What the outbox knows without reading: the tail's row as it should stand, and what no row holds. All of it goes back when a transaction rolls back. */
-export interface Memory extends Mutable<SegmentRow> {
+/** What the outbox knows without reading: the header as it should stand, and what no row holds. All of it goes back when a transaction rolls back. */
+export interface Memory extends Mutable<HeaderRow> {
   trouble: Trouble;
-  /** All positions up to here have left the segments. */
+  /** The key of the header. */
+  key: string;
+  /** All positions up to here have been delivered. */
   done: number;
-  /** The lowest segment that may hold messages. */
-  first: number;
-  /** The segment that is the header; 0 when there is no row. */
-  tail: number;
-  /** Bytes of the tail's messages. */
+  /** Bytes of the header's messages. */
   bytes: number;
-  /** The tail takes no more messages: it has been handed out. */
-  sealed: boolean;
   /** The object's own alarm while its handler runs: kept until that has ended well. */
   running: OwnAlarm | null;
   /** When the outbox wants to run; `NEVER` while nothing waits. */
@@ -60,10 +54,10 @@ interface Segment {
   readonly row: SegmentRow;
 }
 
-/** Messages taken from the head of the outbox, and the rows in which they stand. */
+/** Messages taken from the head of the outbox, and the segments in which they stand. */
 export interface Batch {
-  readonly messages: readonly Waiting[];
-  readonly rows: readonly Segment[];
+  readonly messages: Waiting[];
+  readonly rows: Segment[];
 }
 
 /** One object's outbox at rest. Every method that writes does so before its first `await`. */
@@ -71,35 +65,30 @@ export interface Store {
   readonly memory: Memory;
   /** The native storage, or the open transaction through which everything goes, so that it rolls back with it on both backends. */
   native: Native;
-  /** Messages in segments. May count too many after rows that can't be read and puts that were refused; never too few. */
+  /** Messages that wait. May count too many after rows that can't be read and puts that were refused; never too few. */
   pending(): number;
   /** Reads what the object left behind: one read where nothing waits. */
   load(): Promise<void>;
-  /** From the next message on a new epoch counts from 1. The caller sees to it that the tail holds no message of the old one. */
+  /** From the next message on a new epoch counts from 1. */
   beginEpoch(): void;
-  /** Adds a message to the tail and returns its position. The caller writes the header in the same `storage.put` as the state, or calls `retract`. */
-  append(draft: Draft, at: number): number;
-  /** Takes back a message whose write was refused. Returns whether it could: not once the tail has moved on. */
-  retract(position: number): boolean;
-  /** The key of the header. */
-  key(): string;
-  /** The row that is the header, as it should stand now. `firing` is for the marker only. */
-  header(firing?: number): SegmentRow;
+  /** Adds a message, and to `entries` the rows that the caller writes with them in one put. Returns the message's position. */
+  append(entries: Record<string, unknown>, draft: Draft, at: number): number;
+  /** Takes back a message whose put was refused. Returns whether it could: not once it has left the header. */
+  retract(position: number, entries: Record<string, unknown>): boolean;
+  /** The header as it should stand now. `firing` is for the marker only. */
+  header(firing?: number): HeaderRow;
   /** Writes the header: after a change to `own` or `trouble` while messages wait. */
   saveHeader(): Promise<void>;
+  /** Reads up to `limit` messages from the head: to `hand` them over, or only to look. */
+  read(limit: number, hand: boolean): Promise<Batch>;
+  /** The batch that was read to be handed over has failed. */
+  release(): void;
   /**
-   * Reads up to `limit` messages from the head. The segments that are read take no more messages from this turn on, so
-   * that nothing that is put during the send can be cleared with them.
-   */
-  take(limit: number): Promise<Batch>;
-  /** Reads the oldest messages, for an operator. */
-  list(limit: number): Promise<readonly Waiting[]>;
-  /**
-   * Clears a batch that was delivered: whole rows are deleted, a row that was taken in part is written with the rest,
-   * and the last row of all is overwritten as the marker. One turn, so one commit.
+   * Clears a batch that was delivered: whole segments are deleted, one that was taken in part is written with the rest,
+   * and the header with what was put meanwhile, or as the marker. One turn, so one commit.
    *
    * @param firing the alarm under way, which a marker remembers
-   * @param save whether the header must be written even when its row is not among the batch's
+   * @param save whether the header must be written even when none of its messages were in the batch
    */
   clear(batch: Batch, firing: number, save: boolean): Promise<unknown>;
   /** Writes any number of entries as one commit: they go down in one turn. */
@@ -109,52 +98,60 @@ export interface Store {
 }
 
 export function storeOf(object: string, storage: Native, emit: Emit): Store {
-  const numbers = { base: 0, position: 0, done: 0, first: 0, tail: 0, bytes: 0, firing: 0, wake: NEVER, armed: NEVER };
   const trouble = { failures: 0, retryAt: 0, lease: false, through: 0, attempts: 0 };
-  const memory: Memory = { v: 1, ...numbers, object, epoch: "", messages: [], sealed: false, own: null, running: null, trouble };
+  // A plain literal: objects that are spread together are slower to read, and every put reads this one.
+  const memory: Memory = {
+    v: 1,
+    object,
+    epoch: "",
+    base: 0,
+    position: 0,
+    done: 0,
+    first: 1,
+    last: 0,
+    messages: [],
+    bytes: 0,
+    own: null,
+    running: null,
+    trouble,
+    firing: 0,
+    wake: NEVER,
+    armed: NEVER,
+    key: HEADER,
+  };
+  /** The batch that holds the header's messages: what is put before it is cleared must not share a row with them. */
+  let taken: Batch | null = null;
 
-  function openTail(): void {
-    Object.assign(memory, { tail: memory.tail + 1, messages: [], bytes: 0, sealed: false });
+  /** Moves the header's messages to a segment of their own, which the caller writes together with the header. */
+  function closeSegment(entries: Record<string, unknown>): void {
+    const { epoch, base, messages } = memory;
+    const row = { v: 1, object: memory.object, epoch, base, messages } as const;
+    const number = ++memory.last;
+    entries[segmentKey(number)] = row;
+    taken?.rows.push({ number, row });
+    taken = null;
+    memory.messages = [];
+    memory.bytes = 0;
   }
 
-  /** Lists segments: fails when a row among those it covers can't be deserialised. */
-  function segments(from: number, last: number, limit: number, reverse = false): Promise<Segment[]> {
-    const range = { start: segmentKey(from), end: segmentKey(last + 1), limit, reverse };
-    return store.native.list<SegmentRow>(range).then((rows) => Array.from(rows, ([key, row]) => ({ number: segmentNumber(key), row })));
-  }
-
-  /** Reads segments in order. A row that can't be read is reported, kept as it is and passed over. */
+  /** Reads segments in order. One that can't be read is reported, kept as it is and passed over. */
   async function page(from: number, last: number): Promise<Segment[]> {
     if (from > last) return [];
+    const { native } = store;
     try {
-      return await segments(from, last, PAGE_ROWS);
+      const rows = await native.list<SegmentRow>({ start: segmentKey(from), end: segmentKey(last + 1), limit: PAGE_ROWS });
+      return Array.from(rows, ([key, row]) => ({ number: segmentNumber(key), row }));
     } catch (error) {
-      const readable = (number: number) =>
-        segments(from, number - 1, PAGE_ROWS).then(
+      let lost = from;
+      const readable = () =>
+        native.get(segmentKey(lost)).then(
           () => true,
-          () => number <= from,
+          () => false,
         );
-      const lost = await bisect(readable);
+      while (await readable()) lost++;
       emit({ type: "unreadable", row: segmentKey(lost), error });
       return [...(await page(from, lost - 1)), ...(await page(lost + 1, last))];
     }
-  }
-
-  async function read(last: number, limit: number): Promise<Batch> {
-    const rows: Segment[] = [];
-    const messages: Waiting[] = [];
-    let from = memory.first;
-    for (let bytes = 0; messages.length < limit && bytes < BATCH_BYTES; ) {
-      const found = await page(from, last);
-      if (found.length === 0) break;
-      for (const { row: stream, number } of found) {
-        messages.push(...stream.messages.map((stored) => ({ stream, stored })));
-        from = number + 1;
-      }
-      rows.push(...found);
-      bytes += serializedBytes(found);
-    }
-    return { messages: messages.slice(0, limit), rows };
   }
 
   const store: Store = {
@@ -164,100 +161,119 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     pending: () => memory.position - memory.done,
 
     async load() {
-      const two = await segments(0, LAST, 2).catch(() => null);
-      if (two?.length === 0) return;
-      const alone = two?.length === 1 && two;
-      const [tail] = alone || (await segments(0, LAST, 1, true).catch(() => []));
-      if (!tail) {
-        // The header is lost, and the numbers with it: go on in a new epoch, beyond any position that can have been used.
-        memory.tail = (await bisect(async (number) => (await segments(number, LAST, 1).catch(() => [1])).length > 0)) + 1;
-        memory.base = memory.position = Date.now() * 1024;
-        memory.done = memory.position - 1;
-        return;
+      let row: HeaderRow | undefined;
+      for (;;) {
+        try {
+          row = await store.native.get<HeaderRow>(memory.key);
+          break;
+        } catch (error) {
+          // The header is lost, and the numbers with it. It is kept as it is; the next one goes on in a new epoch, beyond
+          // any number that can have been used.
+          emit({ type: "unreadable", row: memory.key, error });
+          memory.key += "-";
+          memory.last = Date.now();
+          memory.base = memory.position = memory.last * 1024;
+          memory.done = memory.position - 1;
+        }
       }
-      const { row, number } = tail;
-      const sealed = row.messages.length > 0;
-      Object.assign(memory, row, { trouble: row.trouble ?? trouble, tail: number, sealed, bytes: serializedBytes(row.messages) });
-      const [head = tail] = alone || (await page(0, number));
-      memory.first = head.number;
-      memory.done = head.row.messages[0] ? head.row.messages[0].n - 1 : head.row.position;
+      if (!row) return;
+      Object.assign(memory, row, { trouble: row.trouble ?? trouble, bytes: serializedBytes(row.messages) });
+      // Segments that were cleared since the header was written are gone.
+      const [head] = await page(memory.first, memory.last);
+      memory.first = head?.number ?? memory.last + 1;
+      memory.done = ((head?.row ?? row).messages[0]?.n ?? memory.position + 1) - 1;
       if (row.object === object) return;
-      // A copy. The platform does not restore an alarm with it, so the original's own alarm is not the copy's either.
+      // A copy. Its messages keep the identity they had. The platform does not restore an alarm with a copy, so the
+      // original's own alarm is not the copy's either.
+      const entries: Record<string, unknown> = {};
+      if (row.messages.length > 0) closeSegment(entries);
       memory.own = null;
-      if (sealed) openTail();
       store.beginEpoch();
+      entries[memory.key] = store.header();
+      await store.native.put(entries);
     },
 
     beginEpoch: () => void Object.assign(memory, { object, epoch: "", base: memory.position }),
 
-    append({ copy, bytes }, at) {
-      const full = memory.messages.length >= SEGMENT_MESSAGES || memory.bytes + bytes > SEGMENT_BYTES;
-      if (!memory.tail || memory.sealed || (full && memory.messages.length > 0)) openTail();
-      if (!store.pending()) memory.first = memory.tail;
+    append(entries, { json, msg, bytes }, at) {
+      const { length } = memory.messages;
+      if (length > 0 && (length >= SEGMENT_MESSAGES || memory.bytes + bytes > SEGMENT_BYTES || taken)) closeSegment(entries);
       memory.epoch ||= crypto.randomUUID();
-      // A literal: storage serialises an object of a known shape faster than one that was spread together.
-      const stored = { n: ++memory.position, at, json: copy.json, msg: copy.msg };
-      memory.messages = [...memory.messages, stored];
+      memory.messages = [...memory.messages, { n: ++memory.position, at, json, msg }];
       memory.bytes += bytes + MESSAGE_BYTES;
-      return stored.n;
+      entries[memory.key] = store.header();
+      return memory.position;
     },
 
-    retract(position) {
+    retract(position, entries) {
       const { length } = memory.messages;
+      const rows = Object.entries(entries).filter(([key]) => key.startsWith(RESERVED));
       memory.messages = memory.messages.filter(({ n }) => n !== position);
       if (memory.position === position) memory.position--;
-      // A later put has written it.
-      else void store.saveHeader();
+      // A segment that was to be written with it still must be, and a later put has written the message.
+      if (memory.position > position || rows.length > 1) void store.put({ ...Object.fromEntries(rows), [memory.key]: store.header() });
       return memory.messages.length < length;
     },
 
-    key: () => segmentKey(memory.tail),
-
     header(firing = 0) {
-      const { object, epoch, base, position, messages } = memory;
+      const { object, epoch, base, position, first, last, messages } = memory;
       // With nothing waiting the native slot holds the object's own alarm, and the row need not.
       const own = position > memory.done || firing ? (memory.own ?? memory.running) : null;
       const trouble = memory.trouble.attempts ? memory.trouble : null;
-      return { v: 1, object, epoch, base, position, messages, trouble, own, firing };
+      return { v: 1, object, epoch, base, position, first, last, messages, trouble, own, firing };
     },
 
-    saveHeader: () => store.native.put(store.key(), store.header()),
+    saveHeader: () => store.native.put(memory.key, store.header()),
 
-    async take(limit) {
-      memory.sealed ||= store.pending() - memory.messages.length < limit;
-      const last = memory.sealed ? memory.tail : memory.tail - 1;
-      const batch = await read(last, limit);
-      if (batch.messages.length > 0) return batch;
-      if (last < memory.tail) {
-        memory.sealed = true;
-        return store.take(limit);
+    async read(limit, hand) {
+      const batch: Batch = { messages: [], rows: [] };
+      const add = (stream: SegmentRow): void => {
+        const wanted = stream.messages.slice(0, limit - batch.messages.length);
+        batch.messages.push(...wanted.map((stored) => ({ stream, stored })));
+      };
+      let bytes = 0;
+      for (let from = memory.first; from <= memory.last; ) {
+        const found = await page(from, memory.last);
+        if (found.length === 0) break;
+        for (const { row, number } of found) {
+          if (batch.messages.length >= limit || bytes > BATCH_BYTES) return batch;
+          add(row);
+          batch.rows.push({ row, number });
+          bytes += serializedBytes(row);
+          from = number + 1;
+        }
       }
+      // No await since the last segment was seen to be the last: nothing can have moved there.
+      add({ ...memory });
+      if (hand && memory.messages.length > 0) taken = batch;
       // Everything that is left can't be read: nothing waits.
-      memory.done = memory.position;
-      memory.first = memory.tail;
+      if (hand && batch.messages.length === 0) memory.done = memory.position;
       return batch;
     },
 
-    list: async (limit) => (await read(memory.tail, limit)).messages,
+    release() {
+      taken = null;
+    },
 
     clear({ messages, rows }, firing, save) {
       const through = messages.at(-1)?.stored.n ?? memory.done;
       const deleted: string[] = [];
       const kept: Record<string, unknown> = {};
+      taken = null;
       memory.done = through;
+      const waits = ({ n }: StoredMessage) => n > through;
       for (const { number, row } of rows) {
-        const rest = row.messages.filter(({ n }) => n > through);
-        const sealed = rest.length > 0;
-        // Read, but beyond the batch.
-        if (sealed && rest.length === row.messages.length) break;
-        memory.first = sealed ? number : number + 1;
-        if (number === memory.tail) {
-          Object.assign(memory, { messages: rest, sealed }, !sealed && { bytes: 0, done: memory.position });
-          save = true;
-        } else if (sealed) kept[segmentKey(number)] = { ...row, messages: rest };
+        const rest = row.messages.filter(waits);
+        memory.first = rest.length > 0 ? number : number + 1;
+        if (rest.length > 0) kept[segmentKey(number)] = { ...row, messages: rest };
         else deleted.push(segmentKey(number));
       }
-      if (save) kept[store.key()] = store.header(store.pending() ? 0 : firing);
+      const rest = memory.messages.filter(waits);
+      if (save || rest.length < memory.messages.length) {
+        memory.messages = rest;
+        memory.bytes = serializedBytes(rest);
+        kept[memory.key] = store.header(store.pending() ? 0 : firing);
+      }
       return Promise.all([store.delete(deleted), store.put(kept)]);
     },
 
@@ -271,17 +287,6 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       (await inParts(keys, (part) => store.native.delete(part, options))).reduce((sum, count) => sum + count, 0),
   };
   return store;
-}
-
-/** The greatest segment number for which `holds` answers yes, where it does for all smaller ones. */
-async function bisect(holds: (number: number) => Promise<boolean>): Promise<number> {
-  let low = 0;
-  for (let high = LAST; low < high; ) {
-    const middle = low + Math.ceil((high - low) / 2);
-    if (await holds(middle)) low = middle;
-    else high = middle - 1;
-  }
-  return low;
 }
 
 /** Calls `write` with as many items at a time as storage takes, all in this turn. */

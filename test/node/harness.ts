@@ -233,6 +233,16 @@ export function outboxRows(path: string, backend: Backend): Row[] {
   }
 }
 
+/** The numbers of the messages that stand in a row: each carries its own as a text that is found in any layout. */
+export function numbersIn({ value }: Row): number[] {
+  return Array.from(
+    Buffer.from(value)
+      .toString("latin1")
+      .matchAll(/#(\d+)#/g),
+    ([, n]) => Number(n),
+  );
+}
+
 /** Bytes that are no stored value: V8 finds no known tag after the version. */
 export const GARBAGE: Uint8Array = new Uint8Array([0xff, 0x0f, 0x5c, 0xff]);
 

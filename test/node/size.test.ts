@@ -62,7 +62,9 @@ const messages = fc.record({
   type: fc.constantFrom("order_created", "order_paid"),
   id: fc.uuid(),
   at: fc.nat(),
-  data: fc.dictionary(fc.string({ minLength: 3, maxLength: 12 }), fc.oneof(fc.string({ minLength: 3 }), numbers), { noNullPrototype: true }),
+  data: fc.dictionary(fc.string({ minLength: 3, maxLength: 12 }), fc.oneof(fc.string({ minLength: 3 }), numbers), {
+    noNullPrototype: true,
+  }),
 });
 
 describe("serializedBytes", () => {

@@ -14,7 +14,9 @@ function once(stub: Stub, step: Stage["onAlarm"]): void {
 
 /** Asserts how long after the alarm with this number the next one came. The platform adds some jitter. */
 function expectDelay(stub: Stub, number: number, ms: number): void {
-  const [before = 0, after = 0] = alarmsOf(stub).slice(number - 1).map(({ at }) => at);
+  const [before = 0, after = 0] = alarmsOf(stub)
+    .slice(number - 1)
+    .map(({ at }) => at);
   expect(after - before).toBeGreaterThanOrEqual(ms * 0.95);
   expect(after - before).toBeLessThan(ms * 1.5);
 }

@@ -1,4 +1,5 @@
 /** The object's own alarm is kept exactly, whatever the outbox does. */
+import { evictDurableObject } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
 import { crash, drained, eventually, fresh, gate, handedOver, inside, onBothBackends, sent } from "./harness.ts";
 import { stageOf } from "./worker.ts";
@@ -44,7 +45,10 @@ onBothBackends("the object's own alarm", (backend) => {
       await expectNoOther(stub, 1);
     });
 
-    it.each([[600, 200], [200, 600]])("set for %i ms and then for %i ms fires at the second time only", async (first, second) => {
+    it.each([
+      [600, 200],
+      [200, 600],
+    ])("set for %i ms and then for %i ms fires at the second time only", async (first, second) => {
       const stub = await object(backend);
       await setIn(stub, first);
       const time = await setIn(stub, second);
@@ -114,12 +118,14 @@ onBothBackends("setAlarm with a time that is none", (backend) => {
   const TIMES: unknown[] = [Number.NaN, Number.POSITIVE_INFINITY, -1, 0, 1e18, "soon", null, undefined, true, {}, new Date(Number.NaN)];
 
   it.each(TIMES)("answers for %o as the platform does, and changes nothing", async (time) => {
-    const answers = await Promise.all(WORLDS.map(async ({ object }) => {
-      const stub = await object(backend);
-      const far = await setIn(stub, 600_000);
-      const refusal = await inside(stub, (_, __, { storage }) => storage.setAlarm(time as number).catch((error: Error) => error.name));
-      return [refusal, (await getAlarm(stub)) === far];
-    }));
+    const answers = await Promise.all(
+      WORLDS.map(async ({ object }) => {
+        const stub = await object(backend);
+        const far = await setIn(stub, 600_000);
+        const refusal = await inside(stub, (_, __, { storage }) => storage.setAlarm(time as number).catch((error: Error) => error.name));
+        return [refusal, (await getAlarm(stub)) === far];
+      }),
+    );
     expect(answers[1]).toEqual(answers[0]);
     expect(answers[2]).toEqual(answers[0]);
   });
@@ -147,7 +153,10 @@ onBothBackends("the object's own alarm and the outbox's work", (backend) => {
   it("fires at its time during a slow send, and so does the next", async () => {
     const stub = fresh(backend);
     let settled = false;
-    stageOf(stub).rest = () => scheduler.wait(800).then(() => { settled = true; });
+    stageOf(stub).rest = () =>
+      scheduler.wait(800).then(() => {
+        settled = true;
+      });
     const first = await setIn(stub, 200);
     await inside(stub, (_, outbox) => outbox.send("slow"));
     await expectFired(stub, 1, first);
@@ -184,6 +193,16 @@ onBothBackends("the object's own alarm and the outbox's work", (backend) => {
     await drained(stub);
     expect(new Set(sent(stub).map(({ msg }) => msg)).size).toBe(pending + 1);
     await expectNoOther(stub, 1);
+  });
+
+  it("is not called when the outbox's wake-up starts the object", async () => {
+    const stub = await backlogged(backend);
+    await handedOver(stub, 3); // From here on there is nearly half a second until the next attempt.
+    await evictDurableObject(stub);
+    stageOf(stub).rest = () => {};
+    await handedOver(stub, 4);
+    await drained(stub);
+    await expectNoOther(stub, 0);
   });
 
   it("both survive a crash", async () => {

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import type { OutboxManager } from "../../src/index.ts";
 import { type Backend, crash, crashAfter, drained, fresh, handedOver, inside, native, onBothBackends, type Stub, sent } from "./harness.ts";
+import { stageOf } from "./worker.ts";
 
 /** Asserts that the object holds exactly these rows of its own, no row of the outbox and no alarm. */
 async function expectUntouched(state: DurableObjectState, own: Record<string, unknown> = {}): Promise<void> {
@@ -188,6 +189,19 @@ onBothBackends("a crash", (backend) => {
       });
       await expectKept(stub, []);
     });
+  });
+
+  it("at any moment around a put leaves state and message, or neither", async () => {
+    for (let turns = 0; turns < 8; turns++) {
+      const stub = fresh(backend);
+      stageOf(stub).rest = () => Promise.reject(new Error("down"));
+      const next = await crashAfter(stub, async (outbox) => {
+        outbox.put(numbered(200), "message").catch(() => {});
+        for (let turn = 0; turn < turns; turn++) await scheduler.wait(0);
+      });
+      const { pending } = await inside(next, (_, outbox) => outbox.stats());
+      expect([turns, await keys(next)]).toEqual([turns, pending === 1 ? Object.keys(numbered(200)) : []]);
+    }
   });
 
   it("after the call was answered leaves the state and the message", async () => {

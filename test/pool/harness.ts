@@ -92,11 +92,11 @@ export function again(stub: Stub): Stub {
 }
 
 /** Polls, without touching any object, until `fact` gives something other than `undefined`, `null` or `false`, and returns that. */
-export async function eventually<R>(fact: () => R | Promise<R>, seconds = 5): Promise<NonNullable<R>> {
+export async function eventually<R>(fact: () => R | Promise<R>, seconds = 5): Promise<Exclude<R, undefined | null | false>> {
   const end = Date.now() + seconds * 1000;
   for (;;) {
     const found = await fact();
-    if (found !== undefined && found !== null && found !== false) return found as NonNullable<R>;
+    if (found !== undefined && found !== null && found !== false) return found as Exclude<R, undefined | null | false>;
     if (Date.now() > end) expect.fail(`not within ${seconds} s: ${fact}`);
     await scheduler.wait(10);
   }
@@ -107,8 +107,8 @@ export function until<R>(
   stub: Stub,
   fact: (box: TestBox, state: DurableObjectState) => R | Promise<R>,
   seconds = 5,
-): Promise<NonNullable<R>> {
-  return eventually(() => inside(stub, (box, _, state) => fact(box, state)), seconds) as Promise<NonNullable<R>>;
+): Promise<Exclude<R, undefined | null | false>> {
+  return eventually(() => inside(stub, (box, _, state) => fact(box, state)), seconds);
 }
 
 /** Waits until nothing is pending. */

@@ -3,7 +3,21 @@ import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { DurableObject, env as shared } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
 import { type OutboxOptions, withTransactionalOutbox } from "../../src/index.ts";
-import { again, declared, drained, env, eventually, fresh, handedOver, inside, native, onBothBackends, redeclared, type Stub, sent } from "./harness.ts";
+import {
+  again,
+  declared,
+  drained,
+  env,
+  eventually,
+  fresh,
+  handedOver,
+  inside,
+  native,
+  onBothBackends,
+  redeclared,
+  type Stub,
+  sent,
+} from "./harness.ts";
 import { Box, type BoxEnv, options, type Sent, stageOf } from "./worker.ts";
 import { expectFired, expectNoOther, getAlarm, setIn } from "./worlds.ts";
 
@@ -11,9 +25,13 @@ onBothBackends("objects in one isolate", (backend) => {
   it("deliver each their own messages, of one class and of two", async () => {
     const make = (namespace: typeof backend.namespace) => namespace.get(namespace.newUniqueId());
     const stubs = [fresh(backend), fresh(backend), make(backend.other), make(backend.other)];
-    await Promise.all(stubs.map((stub) => inside(stub, async (_, outbox) => {
-      for (let n = 0; n < 20; n++) await outbox.put(`key:${n}`, n, `${stub.id} ${n}`);
-    })));
+    await Promise.all(
+      stubs.map((stub) =>
+        inside(stub, async (_, outbox) => {
+          for (let n = 0; n < 20; n++) await outbox.put(`key:${n}`, n, `${stub.id} ${n}`);
+        }),
+      ),
+    );
     for (const stub of stubs) {
       await drained(stub);
       expect(sent(stub).map(({ msg }) => msg)).toEqual(Array.from({ length: 20 }, (_, n) => `${stub.id} ${n}`));
@@ -124,7 +142,12 @@ onBothBackends("a wrapped class", (backend) => {
   });
 
   it("works on when its listener throws or rejects", async () => {
-    for (const onEvent of [() => { throw new Error("listener"); }, () => Promise.reject(new Error("listener")) as never]) {
+    for (const onEvent of [
+      () => {
+        throw new Error("listener");
+      },
+      () => Promise.reject(new Error("listener")) as never,
+    ]) {
       const stub = declared(backend, withTransactionalOutbox(class extends Box {}, { ...options, onEvent }));
       stageOf(stub).script.push(() => Promise.reject(new Error("down")));
       await inside(stub, (_, outbox) => outbox.send("message"));
@@ -138,7 +161,9 @@ onBothBackends("a wrapped class", (backend) => {
 function handlers(ctx: DurableObjectState) {
   const stage = stageOf(ctx);
   return {
-    sendMessages: async (messages: Sent) => void stage.calls.push(messages),
+    sendMessages: async (messages: Sent): Promise<void> => {
+      stage.calls.push(messages);
+    },
     alarm: async (info?: AlarmInvocationInfo) => {
       const { retryCount = 0, isRetry = false, scheduledTime = 0 } = info ?? {};
       stage.alarms.push({ info: info && { retryCount, isRetry, scheduledTime }, at: Date.now() });
@@ -147,7 +172,10 @@ function handlers(ctx: DurableObjectState) {
 }
 
 class Plain {
-  constructor(readonly ctx: DurableObjectState, readonly env: BoxEnv) {}
+  constructor(
+    readonly ctx: DurableObjectState,
+    readonly env: BoxEnv,
+  ) {}
   get outbox() {
     return this.env.OUTBOX_MANAGER;
   }
@@ -221,7 +249,10 @@ onBothBackends("a class", (backend) => {
 
   it("without an alarm handler can't set an alarm, as on the platform, and delivers", async () => {
     class NoAlarm {
-      constructor(readonly ctx: DurableObjectState, readonly env: BoxEnv) {}
+      constructor(
+        readonly ctx: DurableObjectState,
+        readonly env: BoxEnv,
+      ) {}
       get outbox() {
         return this.env.OUTBOX_MANAGER;
       }
@@ -246,7 +277,10 @@ onBothBackends("a class", (backend) => {
     // The text of the class names it, so that it can be wrapped: sendMessages.
     class Forgetful {
       readonly comment = "no sendMessages here";
-      constructor(readonly ctx: DurableObjectState, readonly env: BoxEnv) {}
+      constructor(
+        readonly ctx: DurableObjectState,
+        readonly env: BoxEnv,
+      ) {}
       get outbox() {
         return this.env.OUTBOX_MANAGER;
       }

@@ -4,6 +4,8 @@
 export interface Ledger {
   rows: number;
   alarms: number;
+  /** Calls of `deleteAlarm`. */
+  disarmed: number;
   reads: number;
   /** Keys written and deleted, in order, without those of the object's own state. */
   keys: string[];
@@ -13,10 +15,10 @@ export interface Ledger {
 
 /** Defines own properties on `storage` that count and pass on. Called before the outbox defines its own. */
 export function counted(storage: DurableObjectStorage): Ledger {
-  const ledger: Ledger = { rows: 0, alarms: 0, reads: 0, keys: [], options: [] };
+  const ledger: Ledger = { rows: 0, alarms: 0, disarmed: 0, reads: 0, keys: [], options: [] };
   const define = (name: string, value: unknown) => Object.defineProperty(storage, name, { value, configurable: true, writable: true });
   const native = Object.fromEntries(
-    (["get", "list", "put", "delete", "setAlarm"] as const).map((name) => [name, storage[name].bind(storage)]),
+    (["get", "list", "put", "delete", "setAlarm", "deleteAlarm"] as const).map((name) => [name, storage[name].bind(storage)]),
   ) as unknown as Record<string, (...args: unknown[]) => unknown>;
   const rows = (keys: string[]) => {
     const outbox = keys.filter((key) => key.startsWith("\u{10FFFF}"));
@@ -36,6 +38,10 @@ export function counted(storage: DurableObjectStorage): Ledger {
   define("setAlarm", (...args: unknown[]) => {
     ledger.alarms++;
     return native.setAlarm?.(...args);
+  });
+  define("deleteAlarm", (...args: unknown[]) => {
+    ledger.disarmed++;
+    return native.deleteAlarm?.(...args);
   });
   for (const name of ["get", "list"] as const) {
     define(name, (...args: unknown[]) => {

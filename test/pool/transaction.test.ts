@@ -10,7 +10,11 @@ class Rollback extends Error {}
 type Ending = "commits" | "throws" | "is rolled back";
 
 /** Runs `body` in a transaction that ends so. */
-async function transact(storage: DurableObjectStorage, ending: Ending, body: (txn: DurableObjectTransaction) => Promise<unknown>): Promise<void> {
+async function transact(
+  storage: DurableObjectStorage,
+  ending: Ending,
+  body: (txn: DurableObjectTransaction) => Promise<unknown>,
+): Promise<void> {
   const done = storage.transaction(async (txn) => {
     await body(txn);
     if (ending === "throws") throw new Rollback();
@@ -27,7 +31,10 @@ onBothBackends("the object's own alarm in a transaction", (backend) => {
     it.each(ROLLED_BACK)("is what it was before when the transaction %s", async (ending) => {
       const stub = await object(backend);
       const time = await setIn(stub, 700);
-      for (const change of [(txn: DurableObjectTransaction) => txn.setAlarm(Date.now() + 100), (txn: DurableObjectTransaction) => txn.deleteAlarm()]) {
+      for (const change of [
+        (txn: DurableObjectTransaction) => txn.setAlarm(Date.now() + 100),
+        (txn: DurableObjectTransaction) => txn.deleteAlarm(),
+      ]) {
         await inside(stub, (_, __, { storage }) => transact(storage, ending, change));
         expect(await getAlarm(stub)).toBe(time);
       }
@@ -78,7 +85,11 @@ onBothBackends("the object's own alarm in a transaction", (backend) => {
             void storage.setAlarm(soon);
             end();
           });
-        expect(() => sync(() => { throw new Rollback(); })).toThrow(Rollback);
+        expect(() =>
+          sync(() => {
+            throw new Rollback();
+          }),
+        ).toThrow(Rollback);
         expect(await storage.getAlarm()).toBe(time);
         sync(() => {});
         return soon;
@@ -119,7 +130,10 @@ onBothBackends("a message in a transaction", (backend) => {
     await drained(stub);
     await inside(stub, (_, outbox) => outbox.send("after"));
     await drained(stub);
-    expect([...new Map(sent(stub).map(({ sequence, msg }) => [sequence, msg]))]).toEqual([[1, "waits"], [2, "after"]]);
+    expect([...new Map(sent(stub).map(({ sequence, msg }) => [sequence, msg]))]).toEqual([
+      [1, "waits"],
+      [2, "after"],
+    ]);
   });
 
   it("is delivered when it commits, with its state, also by the object's next life", async () => {
@@ -168,7 +182,11 @@ onBothBackends("a message in a transaction", (backend) => {
           outbox.send(id).catch(() => {});
           end();
         });
-      expect(() => sync(1, () => { throw new Rollback(); })).toThrow(Rollback);
+      expect(() =>
+        sync(1, () => {
+          throw new Rollback();
+        }),
+      ).toThrow(Rollback);
       expect(await native(ctx).getAlarm()).toBeNull();
       expect((await outboxRows(ctx)).size).toBe(0);
       sync(2, () => {});

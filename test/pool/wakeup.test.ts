@@ -2,13 +2,30 @@
 import { evictDurableObject } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
 import { type OutboxManager, withTransactionalOutbox } from "../../src/index.ts";
-import { again, type Backend, crash, declared, drained, fresh, handedOver, inside, native, onBothBackends, outboxRows, type Stub, sent } from "./harness.ts";
+import {
+  again,
+  type Backend,
+  crash,
+  declared,
+  drained,
+  fresh,
+  handedOver,
+  inside,
+  native,
+  onBothBackends,
+  outboxRows,
+  type Stub,
+  sent,
+} from "./harness.ts";
 import { Box, options, stageOf } from "./worker.ts";
 import { expectFired, setIn } from "./worlds.ts";
 
 /** An object whose destination has refused once and would be asked again half a second later. */
 async function refusedOnce(backend: Backend): Promise<Stub> {
-  const stub = declared(backend, withTransactionalOutbox(class extends Box {}, { ...options, retry: { minDelaySeconds: 0.5, maxDelaySeconds: 0.5, jitter: 0 } }));
+  const stub = declared(
+    backend,
+    withTransactionalOutbox(class extends Box {}, { ...options, retry: { minDelaySeconds: 0.5, maxDelaySeconds: 0.5, jitter: 0 } }),
+  );
   stageOf(stub).script.push(() => Promise.reject(new Error("down")));
   await inside(stub, (_, outbox) => outbox.put("a", 1, "first"));
   await handedOver(stub, 1);

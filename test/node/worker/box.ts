@@ -29,7 +29,7 @@ class Box extends DurableObject<Env> {
   /** Puts the numbered messages one after the other, each with a state that says that it was committed. */
   async put(first: number, count: number, bytes = 0): Promise<number> {
     for (let n = first; n < first + count; n++) {
-      await this.env.OUTBOX_MANAGER.put(`state:${String(n).padStart(9, "0")}`, n, { n, text: "x".repeat(bytes) });
+      await this.env.OUTBOX_MANAGER.put(`state:${String(n).padStart(9, "0")}`, n, { n, text: `#${n}#${"x".repeat(bytes)}` });
     }
     return count;
   }
