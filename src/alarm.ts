@@ -12,6 +12,8 @@ const CHECK_MS = 100;
 /** The platform's own rule for an alarm that throws: retried after 2 s, doubling, six times (Alarms API documentation). */
 const PLATFORM_RETRY_MS = 2000;
 const PLATFORM_RETRIES = 6;
+/** The runtime takes no date from here on: 2190-01-01, in milliseconds since the Unix epoch (seen in its error). */
+const LAST_DATE = 6_942_672_000_000;
 
 /** What fires: the platform's description of the call, or nothing when a test helper calls. */
 type Info = AlarmInvocationInfo | undefined;
@@ -51,7 +53,7 @@ export function alarmSlot(store: Store, emit: Emit): AlarmSlot {
   let guarded = false;
   /** No alarm is armed at or before this: the platform may lose one that is not after the alarm that fired last. */
   let floor = 0;
-  /** An alarm at this time is the outbox's: should it fire when nothing waits any more, it is not the object's own. */
+  /** An alarm up to this time is the outbox's: should it fire when nothing waits any more, it is not the object's own. */
   let stale = 0;
   let checking = false;
   let ownTimer = 0;
@@ -113,6 +115,8 @@ export function alarmSlot(store: Store, emit: Emit): AlarmSlot {
     if (!own || ownRun || !firing) return;
     memory.own = null;
     memory.running = own;
+    // Should the handler die with the isolate, its next call is a retry.
+    if (memory.wake < NEVER) void store.saveHeader();
     // The platform's call for exactly this time carries the platform's own count. Any other call carries ours.
     const { time: scheduledTime, retryCount } = own;
     const native = firing === scheduledTime && (info?.retryCount ?? 0) >= retryCount;
@@ -171,10 +175,10 @@ export function alarmSlot(store: Store, emit: Emit): AlarmSlot {
         // Overdue: most likely it is why the object starts, and the handler is called next. If not, a look finds out.
         if (alarm <= Date.now()) check();
         else repair(alarm);
-      } else if (alarm !== memory.firing) memory.own = alarm < NEVER ? ownAlarm(alarm) : null;
+      } else if (alarm > memory.firing) memory.own = alarm < NEVER ? ownAlarm(alarm) : null;
       else {
         // The crash came after the last message was cleared and before the slot was handed back.
-        stale = alarm;
+        stale = memory.firing;
         sync();
       }
     },
@@ -189,16 +193,18 @@ export function alarmSlot(store: Store, emit: Emit): AlarmSlot {
 
     async handle(info, deliver) {
       if (firing) return deliver(false); // Called by hand while another call is under way.
-      firing = info?.scheduledTime ?? Math.min(memory.armed, Date.now());
-      const shared = memory.wake < NEVER || firing === stale;
-      guarded = !!info;
+      const { armed } = memory;
+      firing = info?.scheduledTime ?? Math.min(armed, Date.now());
+      const shared = memory.wake < NEVER || firing <= stale;
+      // An alarm that was set since the platform began its call takes the place of the call's repetition.
+      guarded = !!info && (armed <= firing || armed === NEVER);
+      if (guarded) memory.armed = NEVER;
       floor = Math.max(floor, firing);
       if (shared) stale = firing;
-      // While the slot is the object's, every call is the object's, whether or not we saw it set.
-      else memory.own ??= ownAlarm(firing);
+      // While the slot is the object's, every call is the object's, whether or not we saw it set. So is one by hand.
+      if (!shared || !info) memory.own ??= ownAlarm(firing);
       thrown = [];
-      memory.armed = NEVER;
-      if (memory.own && (isDue(memory.own.due) || memory.own.time === firing)) startOwn(info);
+      if (memory.own && (!info || isDue(memory.own.due) || memory.own.time === firing)) startOwn(info);
       else sync();
       try {
         const due = isDue(memory.wake);
@@ -221,13 +227,14 @@ export function alarmSlot(store: Store, emit: Emit): AlarmSlot {
     },
 
     methods: {
-      getAlarm: async (options) => (memory.wake === NEVER && !firing ? store.native.getAlarm(options) : (memory.own?.time ?? null)),
+      getAlarm: async (options) =>
+        memory.wake === NEVER && !firing && !memory.own?.retryCount ? store.native.getAlarm(options) : (memory.own?.time ?? null),
 
       // With a shared slot the platform does not see the argument, so it is checked here.
       async setAlarm(scheduledTime, options) {
         if (!slot.handler) throw expected("alarm", "a handler of the class", null);
-        const time = Number(scheduledTime);
-        if (!(time > 0 && time < NEVER)) throw expected("scheduledTime", "a time after 1970", scheduledTime);
+        const time = Math.trunc(Number(scheduledTime));
+        if (!(time > 0 && time < LAST_DATE) || typeof scheduledTime === "boolean") throw expected("scheduledTime", "a time", scheduledTime);
         return setOwn(ownAlarm(Math.max(time, Date.now())), () => store.native.setAlarm(scheduledTime, options));
       },
 

@@ -76,16 +76,18 @@ export function manager(parts: Parts): OutboxManager {
 
   /**
    * Checks everything, then writes everything: once the object is loaded, nothing is written after an `await`.
-   * Resolves to the receipt, or to how many of the `deleted` keys existed. The header joins `entries`, which are the caller's to give.
+   * Resolves to the receipt, or to how many of the `deleted` keys existed.
    */
-  async function write(entries: Record<string, unknown>, msg: unknown, options?: OutboxPutOptions, deleted?: string[]): Promise<unknown> {
-    if (Object(entries) !== entries) throw expected("key", "a string or an object", entries);
+  async function write(given: object, msg: unknown, options?: OutboxPutOptions, deleted?: string[]): Promise<unknown> {
+    if (Object(given) !== given || Array.isArray(given)) throw expected("key", "a string or an object", given);
+    // Without a prototype no key means anything but itself, and a key can be added at no cost.
+    const entries: Record<string, unknown> = Object.assign(Object.create(null), given);
     const keys = Object.keys(entries);
     for (const key of deleted ?? keys) {
       if (typeof key !== "string") throw expected("key", "a string", key);
       if (key.startsWith(RESERVED)) throw new OutboxError("reserved_key", "Keys from U+10FFFF on are the outbox's own.");
       // More entries than one put takes go down as several. A bad value among them must be found before the first is written.
-      if (keys.length >= MAX_KEYS) draft(key, entries[key], maxBytes);
+      if (keys.length >= MAX_KEYS && entries[key] !== undefined) draft(key, entries[key], maxBytes);
     }
     const checked = draft("msg", msg, maxBytes);
     if (parts.loading) await parts.loading;
@@ -110,9 +112,7 @@ export function manager(parts: Parts): OutboxManager {
 
   const outbox = {
     put: (first: string | object, second: unknown, third?: unknown, fourth?: OutboxPutOptions) =>
-      typeof first === "string"
-        ? write(Object.assign(Object.create(null), { [first]: second }), third, fourth)
-        : write(first && Object.assign(Object.create(null), first), second, third as OutboxPutOptions),
+      typeof first === "string" ? write({ [first]: second }, third, fourth) : write(first, second, third as OutboxPutOptions),
 
     async delete(first: string | string[], msg: unknown, options?: OutboxPutOptions) {
       const existed = (await write({}, msg, options, [first].flat())) as number;

@@ -43,13 +43,18 @@ const RETRY_NUMBERS: Record<string, Spec> = {
 
 /** @throws TypeError that names the option, when one is unknown or out of range. */
 export function settings(options: OutboxOptions = {}): Settings {
-  const { binding = "OUTBOX_MANAGER", retry = {}, onEvent, ...rest } = options;
+  const { binding = "OUTBOX_MANAGER", retry = {}, onEvent, ...rest } = object("options", options);
   const { batchSize, timeoutSeconds } = filled("options", rest, NUMBERS) as { batchSize: number; timeoutSeconds: number };
-  const policy = filled("options.retry", retry, RETRY_NUMBERS) as unknown as RetryPolicy;
-  if (typeof binding !== "string") throw expected("options.binding", "a string", binding);
+  const policy = filled("options.retry", object("options.retry", retry), RETRY_NUMBERS) as unknown as RetryPolicy;
+  if (typeof binding !== "string" || !binding) throw expected("options.binding", "a name", binding);
   if (onEvent && typeof onEvent !== "function") throw expected("options.onEvent", "a function", onEvent);
   within("options.retry.maxDelaySeconds", policy.maxDelaySeconds, [0, policy.minDelaySeconds, WEEK_SECONDS]);
   return { binding, batchSize, timeoutSeconds, retry: policy, emit: emitter(onEvent) };
+}
+
+function object<T>(name: string, given: T): T {
+  if (Object(given) !== given) throw expected(name, "an object", given);
+  return given;
 }
 
 /** The given numbers over the defaults; `undefined` counts as not given. */

@@ -1,7 +1,7 @@
 /** What a value is to storage: whether JSON holds all of it, and how many bytes it takes when it does not. */
 
 /** A value with more parts than this is not looked through: neither a cycle nor a web of shared parts costs more. */
-const MOST_PARTS = 10_000;
+const MOST_PARTS = 1000;
 
 /** Whether `JSON.parse(JSON.stringify(value))` gives the same value as a structured clone would. */
 export function isJson(value: unknown): boolean {
@@ -9,8 +9,9 @@ export function isJson(value: unknown): boolean {
   const plain = (part: unknown): boolean => {
     if (part === null || typeof part === "string" || typeof part === "boolean") return true;
     if (typeof part === "number") return Number.isFinite(part) && !Object.is(part, -0);
-    if (typeof part !== "object" || ++parts > MOST_PARTS) return false;
-    if (Array.isArray(part)) return Object.keys(part).length === part.length && part.every(plain);
+    if (typeof part !== "object" || ++parts > MOST_PARTS || "toJSON" in part) return false;
+    // Spread, a hole is `undefined`, which JSON does not hold.
+    if (Array.isArray(part)) return Object.keys(part).length === part.length && [...part].every(plain);
     return Object.getPrototypeOf(part) === Object.prototype && Object.values(part).every(plain);
   };
   return plain(value);

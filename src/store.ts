@@ -33,6 +33,10 @@ export interface Memory extends Mutable<HeaderRow> {
   done: number;
   /** Bytes of the header's messages. */
   bytes: number;
+  /** The header's messages have been handed over: what is put before they are cleared must not share a row with them. */
+  taken: boolean;
+  /** The segment to which they have moved since. */
+  moved: Segment | null;
   /** The object's own alarm while its handler runs: kept until that has ended well. */
   running: OwnAlarm | null;
   /** When the outbox wants to run; `NEVER` while nothing waits. */
@@ -111,6 +115,8 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     last: 0,
     messages: [],
     bytes: 0,
+    taken: false,
+    moved: null,
     own: null,
     running: null,
     trouble,
@@ -119,8 +125,6 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     armed: NEVER,
     key: HEADER,
   };
-  /** The batch that holds the header's messages: what is put before it is cleared must not share a row with them. */
-  let taken: Batch | null = null;
 
   /** Moves the header's messages to a segment of their own, which the caller writes together with the header. */
   function closeSegment(entries: Record<string, unknown>): void {
@@ -128,8 +132,8 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     const row = { v: 1, object: memory.object, epoch, base, messages } as const;
     const number = ++memory.last;
     entries[segmentKey(number)] = row;
-    taken?.rows.push({ number, row });
-    taken = null;
+    if (memory.taken) memory.moved = { number, row };
+    memory.taken = false;
     memory.messages = [];
     memory.bytes = 0;
   }
@@ -197,7 +201,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
 
     append(entries, { json, msg, bytes }, at) {
       const { length } = memory.messages;
-      if (length > 0 && (length >= SEGMENT_MESSAGES || memory.bytes + bytes > SEGMENT_BYTES || taken)) closeSegment(entries);
+      if (length > 0 && (length >= SEGMENT_MESSAGES || memory.bytes + bytes > SEGMENT_BYTES || memory.taken)) closeSegment(entries);
       memory.epoch ||= crypto.randomUUID();
       memory.messages = [...memory.messages, { n: ++memory.position, at, json, msg }];
       memory.bytes += bytes + MESSAGE_BYTES;
@@ -218,7 +222,9 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     header(firing = 0) {
       const { object, epoch, base, position, first, last, messages } = memory;
       // With nothing waiting the native slot holds the object's own alarm, and the row need not.
-      const own = position > memory.done || firing ? (memory.own ?? memory.running) : null;
+      const { running } = memory;
+      const kept = memory.own ?? (running && { ...running, retryCount: running.retryCount + 1 });
+      const own = position > memory.done || firing ? kept : null;
       const trouble = memory.trouble.attempts ? memory.trouble : null;
       return { v: 1, object, epoch, base, position, first, last, messages, trouble, own, firing };
     },
@@ -245,29 +251,27 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       }
       // No await since the last segment was seen to be the last: nothing can have moved there.
       add({ ...memory });
-      if (hand && memory.messages.length > 0) taken = batch;
+      if (hand) Object.assign(memory, { taken: memory.messages.length > 0, moved: null });
       // Everything that is left can't be read: nothing waits.
       if (hand && batch.messages.length === 0) memory.done = memory.position;
       return batch;
     },
 
-    release() {
-      taken = null;
-    },
+    release: () => void Object.assign(memory, { taken: false, moved: null }),
 
     clear({ messages, rows }, firing, save) {
       const through = messages.at(-1)?.stored.n ?? memory.done;
       const deleted: string[] = [];
       const kept: Record<string, unknown> = {};
-      taken = null;
       memory.done = through;
       const waits = ({ n }: StoredMessage) => n > through;
-      for (const { number, row } of rows) {
+      for (const { number, row } of memory.moved ? [...rows, memory.moved] : rows) {
         const rest = row.messages.filter(waits);
         memory.first = rest.length > 0 ? number : number + 1;
         if (rest.length > 0) kept[segmentKey(number)] = { ...row, messages: rest };
         else deleted.push(segmentKey(number));
       }
+      store.release();
       const rest = memory.messages.filter(waits);
       if (save || rest.length < memory.messages.length) {
         memory.messages = rest;
