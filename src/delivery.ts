@@ -2,7 +2,7 @@
 
 import type { AlarmSlot } from "./alarm.js";
 import { OutboxError } from "./errors.js";
-import { type OutboxDelivery, type OutboxMessage, present } from "./message.js";
+import { type OutboxDelivery, type OutboxMessage, positionOf, present } from "./message.js";
 import type { Settings } from "./options.js";
 import { retryDelayMs } from "./retry.js";
 import { NEVER, type Store } from "./store.js";
@@ -39,12 +39,12 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, { batchSize, timeoutS
     do {
       // After n failures the batch is cut in half n times, so that what breaks it is found.
       const batch = await store.read(Math.ceil(batchSize / 2 ** memory.trouble.failures), true);
-      const messages = batch.messages.map(({ stream, stored }) => present(stream, stored, delivery.attempts(stored.n) + 1));
+      const messages = batch.messages.map(({ stream, stored }) => present(stream, stored, delivery.attempts(positionOf(stored)) + 1));
       const ids = messages.map(({ id }) => id);
       try {
         if (ids.length > 0) await attempt(messages);
       } catch (error) {
-        return later("failed", batch.messages.at(-1)?.stored.n, ids, error);
+        return later("failed", memory.done + ids.length, ids, error);
       }
       const troubled = memory.trouble.retryAt > 0;
       if (troubled) memory.trouble = { ...memory.trouble, failures: 0, retryAt: 0, lease: false };
@@ -80,7 +80,7 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, { batchSize, timeoutS
     const attempts = (memory.done < trouble.through ? trouble.attempts : 0) + 1;
     const retryAt = Date.now() + retryDelayMs(retry, failures, Math.random());
     memory.trouble = { failures, retryAt, lease: type === "died", through: Math.max(trouble.through, handed), attempts };
-    store.release();
+    memory.taken = false;
     const saved = store.saveHeader();
     void alarm.setWake(retryAt, true);
     emit({ type, ids, error, failures, retryAt });

@@ -4,7 +4,7 @@ import type { AlarmSlot } from "./alarm.js";
 import type { Delivery } from "./delivery.js";
 import { expected, OutboxError } from "./errors.js";
 import type { Emit } from "./events.js";
-import { draft, identify, type OutboxMessage, type OutboxReceipt, present } from "./message.js";
+import { draft, identify, type OutboxMessage, type OutboxReceipt, positionOf, present } from "./message.js";
 import { within } from "./options.js";
 import { RESERVED } from "./rows.js";
 import { MAX_KEYS, maxMessageBytes, type Store } from "./store.js";
@@ -87,7 +87,7 @@ export function manager(parts: Parts): OutboxManager {
       if (typeof key !== "string") throw expected("key", "a string", key);
       if (key.startsWith(RESERVED)) throw new OutboxError("reserved_key", "Keys from U+10FFFF on are the outbox's own.");
       // More entries than one put takes go down as several. A bad value among them must be found before the first is written.
-      if (keys.length >= MAX_KEYS && entries[key] !== undefined) draft(key, entries[key], maxBytes);
+      if (keys.length >= MAX_KEYS && entries[key] !== undefined) draft(key, entries[key], maxBytes, false);
     }
     const checked = draft("msg", msg, maxBytes);
     if (parts.loading) await parts.loading;
@@ -126,7 +126,7 @@ export function manager(parts: Parts): OutboxManager {
       const most = within("options.limit", limit, [100, 1, 1000, 1]);
       await parts.loading;
       const { messages } = await store.read(most, false);
-      return messages.map(({ stream, stored }) => present(stream, stored, delivery.attempts(stored.n)));
+      return messages.map(({ stream, stored }) => present(stream, stored, delivery.attempts(positionOf(stored))));
     },
 
     async stats() {

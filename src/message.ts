@@ -41,16 +41,16 @@ export interface OutboxProcessor<M = unknown> {
   sendMessages(messages: OutboxMessage<M>[], delivery: OutboxDelivery): unknown;
 }
 
-/** A message at rest. Names are short because every put writes up to sixteen of these again. */
-export interface StoredMessage {
-  /** Position: counts all messages that this object ever stored, across epochs. */
-  readonly n: number;
-  /** When it was put, in milliseconds since the Unix epoch. */
-  readonly at: number;
-  /** The message as JSON where that holds all of it: a text is written again at next to no cost. */
-  readonly json: string | undefined;
-  /** The message where JSON does not. */
-  readonly msg: unknown;
+/**
+ * A message at rest: its position, which counts all messages that the object ever stored, the time at which it was put,
+ * in milliseconds since the Unix epoch, and the message itself. Nearly always JSON without the brackets around, because
+ * every put writes up to sixteen of these again, and texts cost storage next to nothing; a list where JSON does not hold
+ * the message.
+ */
+export type StoredMessage = string | readonly [position: number, at: number, msg: unknown];
+
+export function positionOf(stored: StoredMessage): number {
+  return typeof stored === "string" ? Number.parseInt(stored, 10) : stored[0];
 }
 
 /** The stream to which a stored message belongs. */
@@ -74,11 +74,12 @@ export interface Draft {
  * Checks a value and takes a copy, so that what is stored is what it was at the call.
  *
  * @param name the argument that errors name
+ * @param asJson whether it will be stored as JSON where that holds it; storage itself takes more bytes for some numbers
  * @throws TypeError when it is `undefined` or can't be cloned. @throws OutboxError `too_large`.
  */
-export function draft(name: string, value: unknown, maxBytes: number): Draft {
+export function draft(name: string, value: unknown, maxBytes: number, asJson = true): Draft {
   let msg: unknown;
-  const json = isJson(value) ? JSON.stringify(value) : undefined;
+  const json = asJson && isJson(value) ? JSON.stringify(value) : undefined;
   try {
     if (!json) msg = structuredClone(value);
   } catch (cause) {
@@ -103,11 +104,6 @@ export function identify(stream: Stream, position: number): OutboxReceipt {
 
 /** A stored message as `sendMessages` and `list` show it. */
 export function present(stream: Stream, stored: StoredMessage, attempts: number): OutboxMessage {
-  return {
-    ...identify(stream, stored.n),
-    msg: stored.json ? JSON.parse(stored.json) : stored.msg,
-    source: `${stream.object}:${stream.epoch}`,
-    attempts,
-    timestamp: stored.at,
-  };
+  const [position, timestamp, msg] = typeof stored === "string" ? JSON.parse(`[${stored}]`) : stored;
+  return { ...identify(stream, position), msg, source: `${stream.object}:${stream.epoch}`, attempts, timestamp };
 }

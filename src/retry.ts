@@ -28,6 +28,5 @@ export type RetryPolicy = Readonly<Required<RetryOptions>>;
  */
 export function retryDelayMs(policy: RetryPolicy, failures: number, random: number): number {
   const exponential = policy.minDelaySeconds * policy.factor ** (failures - 1);
-  const capped = Math.min(policy.maxDelaySeconds, exponential);
-  return Math.ceil(Math.min(policy.maxDelaySeconds, capped * (1 + policy.jitter * random)) * 1000);
+  return Math.ceil(Math.min(policy.maxDelaySeconds, exponential * (1 + policy.jitter * random)) * 1000);
 }

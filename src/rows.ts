@@ -60,9 +60,7 @@ export interface SegmentRow extends Stream {
 export interface HeaderRow extends SegmentRow {
   /** The last position given out. */
   readonly position: number;
-  /** Segments lie from here, or from later on, as cleared ones may be gone. */
-  readonly first: number;
-  /** The last segment that was ever written. */
+  /** The last segment that was written. Those that are delivered are gone. */
   readonly last: number;
   /** The object's own alarm, while the outbox has the slot. */
   readonly own: OwnAlarm | null;

@@ -21,16 +21,19 @@ export function isJson(value: unknown): boolean {
  * An upper bound, in bytes, for a structured clone in the format that Durable Object storage writes: V8's value
  * serialiser, version 15, whose tags and lengths were read off rows that workerd 1.20260730 stored.
  *
- * What the runtime serialises by itself (`Blob`, `Headers`, errors, …) counts as an empty object, and a bigint as one of 64 bits: storage refuses what does not fit.
+ * What the runtime serialises by itself (`Blob`, `Headers`, errors, …) counts as an empty object: storage refuses what does not fit.
  */
 export function serializedBytes(value: unknown, seen: Set<unknown> = new Set()): number {
   if (typeof value === "string") return 6 + value.length * (/[^\0-\xff]/.test(value) ? 2 : 1);
-  if (Object(value) !== value || seen.has(value)) return 9;
+  if (typeof value === "bigint") return 24 + String(value).length;
+  if (Object(value) !== value || seen.has(value)) return 12;
   seen.add(value);
   const buffer = ArrayBuffer.isView(value) ? value.buffer : value;
   if (buffer instanceof ArrayBuffer) return 32 + buffer.byteLength;
   let bytes = 16;
-  const parts = Symbol.iterator in (value as object) ? (value as Iterable<unknown>) : Object.entries(value as object).flat();
+  // A sparse list is as long as what it holds.
+  const whole = Array.isArray(value) ? Object.keys(value).length === value.length : Symbol.iterator in (value as object);
+  const parts = whole ? (value as Iterable<unknown>) : Object.entries(value as object).flat();
   for (const part of parts) bytes += serializedBytes(part, seen);
   return bytes;
 }

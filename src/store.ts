@@ -1,7 +1,7 @@
 /** The store: the one place that reads and writes the outbox's rows, and the numbers that it must never give out twice. */
 
 import type { Emit } from "./events.js";
-import type { Draft, StoredMessage, Stream } from "./message.js";
+import { type Draft, positionOf, type StoredMessage, type Stream } from "./message.js";
 import type { Native } from "./native.js";
 import { HEADER, type HeaderRow, type OwnAlarm, RESERVED, type SegmentRow, segmentKey, segmentNumber, type Trouble } from "./rows.js";
 import { serializedBytes } from "./size.js";
@@ -16,6 +16,8 @@ const MESSAGE_BYTES = 40;
 const ROW_BYTES = 1024;
 /** Rows read at once, so that memory stays bounded when each holds one big message. */
 const PAGE_ROWS = 8;
+/** So many closed segments are remembered: more than a hundred messages put in one turn. */
+const RECENT_SEGMENTS = 8;
 /** A batch ends early once it holds this much. */
 const BATCH_BYTES = 2 ** 22;
 /** The most keys that one `storage.put` or `storage.delete` takes. */
@@ -29,12 +31,16 @@ export interface Memory extends Mutable<HeaderRow> {
   trouble: Trouble;
   /** The key of the header. */
   key: string;
+  /** No segment lies before this. */
+  first: number;
   /** All positions up to here have been delivered. */
   done: number;
   /** Bytes of the header's messages. */
   bytes: number;
   /** The header's messages have been handed over: what is put before they are cleared must not share a row with them. */
   taken: boolean;
+  /** The segments that were closed last: a put that storage refuses in the same turn takes its message out of them. */
+  recent: readonly { readonly number: number; readonly row: Mutable<SegmentRow> }[];
   /** The segment to which they have moved since. */
   moved: Segment | null;
   /** The object's own alarm while its handler runs: kept until that has ended well. */
@@ -85,8 +91,6 @@ export interface Store {
   saveHeader(): Promise<void>;
   /** Reads up to `limit` messages from the head: to `hand` them over, or only to look. */
   read(limit: number, hand: boolean): Promise<Batch>;
-  /** The batch that was read to be handed over has failed. */
-  release(): void;
   /**
    * Clears a batch that was delivered: whole segments are deleted, one that was taken in part is written with the rest,
    * and the header with what was put meanwhile, or as the marker. One turn, so one commit.
@@ -116,6 +120,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     messages: [],
     bytes: 0,
     taken: false,
+    recent: [],
     moved: null,
     own: null,
     running: null,
@@ -129,8 +134,9 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
   /** Moves the header's messages to a segment of their own, which the caller writes together with the header. */
   function closeSegment(entries: Record<string, unknown>): void {
     const { epoch, base, messages } = memory;
-    const row = { v: 1, object: memory.object, epoch, base, messages } as const;
+    const row: Mutable<SegmentRow> = { v: 1, object: memory.object, epoch, base, messages };
     const number = ++memory.last;
+    memory.recent = [...memory.recent.slice(1 - RECENT_SEGMENTS), { number, row }];
     entries[segmentKey(number)] = row;
     if (memory.taken) memory.moved = { number, row };
     memory.taken = false;
@@ -182,10 +188,10 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       }
       if (!row) return;
       Object.assign(memory, row, { trouble: row.trouble ?? trouble, bytes: serializedBytes(row.messages) });
-      // Segments that were cleared since the header was written are gone.
-      const [head] = await page(memory.first, memory.last);
+      const [head] = await page(1, memory.last);
       memory.first = head?.number ?? memory.last + 1;
-      memory.done = ((head?.row ?? row).messages[0]?.n ?? memory.position + 1) - 1;
+      const [oldest] = (head?.row ?? row).messages;
+      memory.done = (oldest ? positionOf(oldest) : memory.position + 1) - 1;
       if (row.object === object) return;
       // A copy. Its messages keep the identity they had. The platform does not restore an alarm with a copy, so the
       // original's own alarm is not the copy's either.
@@ -203,35 +209,41 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       const { length } = memory.messages;
       if (length > 0 && (length >= SEGMENT_MESSAGES || memory.bytes + bytes > SEGMENT_BYTES || memory.taken)) closeSegment(entries);
       memory.epoch ||= crypto.randomUUID();
-      memory.messages = [...memory.messages, { n: ++memory.position, at, json, msg }];
+      const position = ++memory.position;
+      memory.messages = [...memory.messages, json ? `${position},${at},${json}` : [position, at, msg]];
       memory.bytes += bytes + MESSAGE_BYTES;
       entries[memory.key] = store.header();
       return memory.position;
     },
 
     retract(position, entries) {
-      const { length } = memory.messages;
-      const rows = Object.entries(entries).filter(([key]) => key.startsWith(RESERVED));
-      memory.messages = memory.messages.filter(({ n }) => n !== position);
+      const is = (stored: StoredMessage) => positionOf(stored) === position;
+      const closed = memory.recent.find(({ row }) => row.messages.some(is));
+      const holder = memory.messages.some(is) ? memory : closed?.row;
+      if (!holder) return false;
+      holder.messages = holder.messages.filter((stored) => !is(stored));
       if (memory.position === position) memory.position--;
-      // A segment that was to be written with it still must be, and a later put has written the message.
+      // A segment that was to be written with it still must be, and a later put may have written the message.
+      const rows = Object.entries(entries).filter(([key]) => key.startsWith(RESERVED));
+      if (closed) rows.push([segmentKey(closed.number), closed.row]);
       if (memory.position > position || rows.length > 1) void store.put({ ...Object.fromEntries(rows), [memory.key]: store.header() });
-      return memory.messages.length < length;
+      return true;
     },
 
     header(firing = 0) {
-      const { object, epoch, base, position, first, last, messages } = memory;
+      const { object, epoch, base, position, last, messages } = memory;
       // With nothing waiting the native slot holds the object's own alarm, and the row need not.
       const { running } = memory;
       const kept = memory.own ?? (running && { ...running, retryCount: running.retryCount + 1 });
       const own = position > memory.done || firing ? kept : null;
       const trouble = memory.trouble.attempts ? memory.trouble : null;
-      return { v: 1, object, epoch, base, position, first, last, messages, trouble, own, firing };
+      return { v: 1, object, epoch, base, position, last, messages, trouble, own, firing };
     },
 
     saveHeader: () => store.native.put(memory.key, store.header()),
 
     async read(limit, hand) {
+      if (hand) memory.moved = null;
       const batch: Batch = { messages: [], rows: [] };
       const add = (stream: SegmentRow): void => {
         const wanted = stream.messages.slice(0, limit - batch.messages.length);
@@ -241,37 +253,36 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       for (let from = memory.first; from <= memory.last; ) {
         const found = await page(from, memory.last);
         if (found.length === 0) break;
-        for (const { row, number } of found) {
+        for (const segment of found) {
           if (batch.messages.length >= limit || bytes > BATCH_BYTES) return batch;
-          add(row);
-          batch.rows.push({ row, number });
-          bytes += serializedBytes(row);
-          from = number + 1;
+          add(segment.row);
+          batch.rows.push(segment);
+          bytes += serializedBytes(segment.row);
+          from = segment.number + 1;
         }
       }
       // No await since the last segment was seen to be the last: nothing can have moved there.
       add({ ...memory });
-      if (hand) Object.assign(memory, { taken: memory.messages.length > 0, moved: null });
+      if (hand) memory.taken = memory.messages.length > 0;
       // Everything that is left can't be read: nothing waits.
       if (hand && batch.messages.length === 0) memory.done = memory.position;
       return batch;
     },
 
-    release: () => void Object.assign(memory, { taken: false, moved: null }),
-
     clear({ messages, rows }, firing, save) {
-      const through = messages.at(-1)?.stored.n ?? memory.done;
+      const newest = messages.at(-1)?.stored;
+      const through = newest ? positionOf(newest) : memory.done;
       const deleted: string[] = [];
       const kept: Record<string, unknown> = {};
       memory.done = through;
-      const waits = ({ n }: StoredMessage) => n > through;
+      const waits = (stored: StoredMessage) => positionOf(stored) > through;
       for (const { number, row } of memory.moved ? [...rows, memory.moved] : rows) {
         const rest = row.messages.filter(waits);
         memory.first = rest.length > 0 ? number : number + 1;
         if (rest.length > 0) kept[segmentKey(number)] = { ...row, messages: rest };
         else deleted.push(segmentKey(number));
       }
-      store.release();
+      memory.taken = false;
       const rest = memory.messages.filter(waits);
       if (save || rest.length < memory.messages.length) {
         memory.messages = rest;

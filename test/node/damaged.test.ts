@@ -82,13 +82,21 @@ describe.each(BACKENDS)("a row that can't be read (%s)", (backend) => {
     expect((await world.call<{ pending: number }>(backend, "a", "stats")).pending).toBe(0);
     await world.stop();
 
-    const after = outboxRows(path, backend).filter(({ key }) => bad.includes(key));
-    expect(after).toEqual(bad.map((key) => ({ key, value: GARBAGE })));
+    const after = new Map(outboxRows(path, backend).map(({ key, value }) => [key, value]));
+    for (const key of bad) expect(after.get(key)).toEqual(GARBAGE);
   });
 
-  it("comes to rest after every further start as well, and never gives a number twice", async () => {
+  it("is not written over by a put that comes before any delivery, and no number is given twice", async () => {
     const path = folder();
-    const receiver = await stored(backend, path);
+    const receiver = new Receiver();
+    receiver.order = () => "throw";
+    const before = await start(path, receiver);
+    await before.call(backend, "a", "store", 1, STORED);
+    // By now the pauses are half a second long. With the alarm lost in one of them, the put is what starts the object.
+    await until(async () => (await before.call<{ failures: number }>(backend, "a", "stats")).failures >= 5);
+    await before.call(backend, "a", "loseAlarm");
+    await before.stop();
+
     const rows = outboxRows(path, backend);
     const last = rows.at(-1)?.key ?? "";
     damage(path, backend, last);
@@ -99,12 +107,32 @@ describe.each(BACKENDS)("a row that can't be read (%s)", (backend) => {
       await until(() => receiver.delivered.includes(n));
       await quiet(world, backend, receiver);
       await world.stop();
+      expect(outboxRows(path, backend).find(({ key }) => key === last)).toEqual({ key: last, value: GARBAGE });
     }
     const delivered = receiver.calls.filter((_, i) => receiver.orders[i] === "deliver").flat();
     expect(delivered.map(({ msg }) => msg.n)).toEqual([...rows.slice(0, -1).flatMap(numbersIn), STORED + 1, STORED + 2, STORED + 3]);
     expect(new Set(delivered.map(({ id }) => id))).toHaveLength(delivered.length);
     expect(new Set(delivered.map(({ source, sequence }) => `${source} ${sequence}`))).toHaveLength(delivered.length);
-    expect(outboxRows(path, backend).find(({ key }) => key === last)).toEqual({ key: last, value: GARBAGE });
+  });
+
+  it("does not stop the object when it happens again, after the numbers had to begin anew", async () => {
+    const path = folder();
+    const receiver = new Receiver();
+    for (const first of [1, 101, 201]) {
+      receiver.order = () => "throw";
+      const before = await start(path, receiver);
+      await before.call(backend, "a", "store", first, STORED);
+      await until(() => receiver.calls.some((call) => call.some(({ msg }) => msg.n === first)));
+      await before.stop();
+      for (const { key } of outboxRows(path, backend)) damage(path, backend, key);
+    }
+    receiver.order = () => "deliver";
+    const world = await start(path, receiver);
+    await world.call(backend, "a", "put", 301, 1);
+    await until(() => receiver.delivered.length > 0);
+    expect(receiver.delivered).toEqual([301]);
+    await quiet(world, backend, receiver);
+    await world.stop();
   });
 });
 

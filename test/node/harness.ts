@@ -41,14 +41,14 @@ export class Receiver {
   /** What each call was told to do. */
   readonly orders: Order[] = [];
   /** Decides what the sender does next. `die` answers after workerd has been killed. */
-  order: (messages: Received[], call: number) => Order = () => "deliver";
+  order: (messages: Received[], call: number) => Order | Promise<Order> = () => "deliver";
   kill: () => void = () => {};
 
   async take(request: MiniflareRequest): Promise<Response> {
     const messages = (await request.json()) as Received[];
-    this.calls.push(messages);
-    const order = this.order(messages, this.calls.length);
-    this.orders.push(order);
+    const call = this.calls.push(messages);
+    const order = await this.order(messages, call);
+    this.orders[call - 1] = order;
     if (order === "die") this.kill();
     return new Response(order);
   }
@@ -222,12 +222,13 @@ export function storedBytes(path: string, uniqueKey: string): Record<string, num
   }
 }
 
-/** The outbox's rows of the one object that a backend holds, in key order. Only while workerd is stopped. */
+/** The outbox's rows of the one object that a backend holds, those with the oldest messages first. Only while workerd is stopped. */
 export function outboxRows(path: string, backend: Backend): Row[] {
   const db = database(path, `box-${CLASSES[backend]}`);
   try {
-    const rows = db.prepare("SELECT key, value FROM _cf_KV ORDER BY key").all() as unknown as Row[];
-    return rows.filter(({ key }) => key.startsWith(RESERVED));
+    const rows = db.prepare("SELECT key, value FROM _cf_KV").all() as unknown as Row[];
+    const oldest = (row: Row): number => numbersIn(row)[0] ?? Number.POSITIVE_INFINITY;
+    return rows.filter(({ key }) => key.startsWith(RESERVED)).sort((a, b) => oldest(a) - oldest(b));
   } finally {
     db.close();
   }

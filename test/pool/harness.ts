@@ -127,6 +127,25 @@ export async function handedOver(stub: Stub, count: number, seconds = 5): Promis
   return sent(stub);
 }
 
+/** Asserts that the object holds exactly these rows of its own, no row of the outbox and no alarm. */
+export async function expectUntouched(state: DurableObjectState, own: Record<string, unknown> = {}): Promise<void> {
+  expect(Object.fromEntries(await native(state).list())).toEqual(own);
+  expect(await native(state).getAlarm()).toBeNull();
+}
+
+/** Asserts that the next message is the object's first, and the only one that arrives. */
+export async function expectFirst(stub: Stub): Promise<void> {
+  const { sequence } = await inside(stub, (_, outbox) => outbox.send("the first"));
+  expect(sequence).toBe(1);
+  await drained(stub);
+  expect(sent(stub).map(({ msg }) => msg)).toEqual(["the first"]);
+}
+
+/** This many entries, whose keys sort by their numbers. */
+export function numbered(count: number): Record<string, number> {
+  return Object.fromEntries(Array.from({ length: count }, (_, n) => [`key:${String(n).padStart(4, "0")}`, n]));
+}
+
 /** Every row of the outbox, whatever it is. */
 export function outboxRows(state: DurableObjectState): Promise<Map<string, unknown>> {
   return state.storage.list({ prefix: "\u{10FFFF}" });

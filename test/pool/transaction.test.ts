@@ -1,7 +1,7 @@
 /** Transactions: what is written in one, messages and alarms included, commits with it or rolls back with it. */
 import { describe, expect, it } from "vitest";
 import type { OutboxManager } from "../../src/index.ts";
-import { crash, drained, fresh, handedOver, inside, native, onBothBackends, outboxRows, type Stub, sent } from "./harness.ts";
+import { crash, drained, fresh, gate, handedOver, inside, native, onBothBackends, outboxRows, type Stub, sent } from "./harness.ts";
 import { stageOf } from "./worker.ts";
 import { backlogged, expectFired, expectNoOther, getAlarm, setIn, WORLDS } from "./worlds.ts";
 
@@ -154,6 +154,38 @@ onBothBackends("a message in a transaction", (backend) => {
     await inside(stub, (_, outbox, { storage }) => transact(storage, "commits", write(outbox)));
     await handedOver(stub, 2);
     expect(sent(stub).map(({ msg }) => msg)).toEqual(["in the transaction", "and another"]);
+  });
+
+  it.each(ROLLED_BACK)("that %s during a send in flight loses nothing that is put afterwards", async (ending) => {
+    const stub = fresh(backend);
+    const held = gate();
+    stageOf(stub).script.push(held.passed);
+    await inside(stub, (_, outbox) => outbox.send("in flight"));
+    await handedOver(stub, 1);
+    await inside(stub, (_, outbox, { storage }) => transact(storage, ending, write(outbox)));
+    held.open();
+    await drained(stub);
+    const numbers = Array.from({ length: 30 }, (_, n) => n);
+    await inside(stub, (_, outbox) => Promise.all(numbers.map((n) => outbox.send(n))));
+    await drained(stub);
+    expect(sent(stub).map(({ msg }) => msg)).toEqual(["in flight", ...numbers]);
+  });
+
+  it("that is put after rollback() is delivered, or was refused", async () => {
+    const stub = fresh(backend);
+    let refused = false;
+    await inside(stub, (_, outbox, { storage }) =>
+      storage.transaction(async (txn) => {
+        await txn.put("txn", 1);
+        txn.rollback();
+        await outbox.send("after the rollback").catch(() => {
+          refused = true;
+        });
+      }),
+    );
+    await inside(stub, (_, outbox) => outbox.send("next"));
+    await drained(stub);
+    expect(sent(stub).map(({ msg }) => msg)).toEqual(refused ? ["next"] : ["after the rollback", "next"]);
   });
 
   it("of an idle object with a history rolls back to that history", async () => {

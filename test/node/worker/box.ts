@@ -53,10 +53,14 @@ class Box extends DurableObject<Env> {
     return native(this.ctx.storage).getAlarm();
   }
 
-  /** What is left when the platform has given up on an alarm, and the object has gone. */
-  async loseAlarmAndCrash(): Promise<void> {
+  /** What the platform leaves behind when it gives up on an alarm. */
+  async loseAlarm(): Promise<void> {
     await native(this.ctx.storage).deleteAlarm();
     await this.ctx.storage.sync();
+  }
+
+  async loseAlarmAndCrash(): Promise<void> {
+    await this.loseAlarm();
     this.ctx.abort("crash");
   }
 
