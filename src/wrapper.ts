@@ -4,7 +4,7 @@ import { alarmSlot } from "./alarm.js";
 import { deliveryOf, type SendMessages } from "./delivery.js";
 import { expected } from "./errors.js";
 import { manager, type OutboxManager, type Parts } from "./manager.js";
-import type { OutboxProcessor } from "./message.js";
+import type { OutboxDelivery, OutboxMessage, OutboxProcessor } from "./message.js";
 import { bindNative, define } from "./native.js";
 import { type OutboxOptions, settings } from "./options.js";
 import { shadow } from "./shadow.js";
@@ -16,7 +16,7 @@ export type OutboxClass = new (ctx: DurableObjectState, env: never, ...rest: nev
 /** `unknown` when the class takes the manager's messages, and otherwise a type that no class has, so that the call does not compile. */
 export type SendsWhatIsPut<C extends OutboxClass, B extends string> =
   ConstructorParameters<C>[1] extends Record<B, OutboxManager<infer M>>
-    ? InstanceType<C> extends OutboxProcessor<M>
+    ? InstanceType<C>["sendMessages"] extends (messages: OutboxMessage<M>[], delivery: OutboxDelivery) => unknown
       ? unknown
       : { sendMessages_must_take_the_messages_of_the_manager: M }
     : unknown;
