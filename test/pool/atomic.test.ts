@@ -10,6 +10,7 @@ import {
   fresh,
   handedOver,
   inside,
+  native,
   numbered,
   onBothBackends,
   type Stub,
@@ -86,6 +87,22 @@ onBothBackends("a crash", (backend) => {
     });
     return stub;
   }
+});
+
+onBothBackends("the alarm", (backend) => {
+  it.each(["put", "delete", "send"] as const)("is armed in the turn of a %s", async (method) => {
+    await inside(fresh(backend), async (_, outbox, state) => {
+      const WRITES = {
+        put: () => outbox.put("a", 1, "message"),
+        delete: () => outbox.delete("a", "message"),
+        send: () => outbox.send("message"),
+      };
+      const written = WRITES[method]();
+      const alarm = native(state).getAlarm();
+      expect(await alarm).not.toBeNull();
+      await written;
+    });
+  });
 });
 
 onBothBackends("send", (backend) => {
