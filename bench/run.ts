@@ -46,11 +46,11 @@ const BURSTS: [number, number][] = options.quick
       [10_000, 1],
     ]
   : [
-      [1, 200],
-      [10, 200],
-      [100, 100],
-      [1000, 40],
-      [10_000, 10],
+      [1, 500],
+      [10, 500],
+      [100, 300],
+      [1000, 60],
+      [10_000, 15],
     ];
 const WARM_UP_ROUNDS = 3;
 /** No piece of work takes this long, in milliseconds: a message got lost. */

@@ -18,6 +18,8 @@ const ROW_BYTES = 1024;
 const PAGE_ROWS = 8;
 /** So many closed segments are remembered: more than a hundred messages put in one turn. */
 const RECENT_SEGMENTS = 8;
+/** So many headers in a row may be unreadable before storage itself counts as unreadable. */
+const MOST_LOST_HEADERS = 8;
 /** A batch ends early once it holds this much. */
 const BATCH_BYTES = 2 ** 22;
 /** The most keys that one `storage.put` or `storage.delete` takes. */
@@ -144,21 +146,27 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     memory.bytes = 0;
   }
 
+  async function list(from: number, last: number): Promise<Segment[]> {
+    const range = { start: segmentKey(from), end: segmentKey(last + 1), limit: PAGE_ROWS };
+    return Array.from(await store.native.list<SegmentRow>(range), ([key, row]) => ({ number: segmentNumber(key), row }));
+  }
+
   /** Reads segments in order. One that can't be read is reported, kept as it is and passed over. */
   async function page(from: number, last: number): Promise<Segment[]> {
     if (from > last) return [];
-    const { native } = store;
     try {
-      const rows = await native.list<SegmentRow>({ start: segmentKey(from), end: segmentKey(last + 1), limit: PAGE_ROWS });
-      return Array.from(rows, ([key, row]) => ({ number: segmentNumber(key), row }));
+      return await list(from, last);
     } catch (error) {
+      // A list fails from the row on that can't be read: halve the range until only that row is left.
       let lost = from;
-      const readable = () =>
-        native.get(segmentKey(lost)).then(
-          () => true,
-          () => false,
-        );
-      while (await readable()) lost++;
+      for (let high = last; lost < high; ) {
+        const middle = Math.floor((lost + high) / 2);
+        const readable = await list(from, middle).catch(() => null);
+        if (readable) lost = middle + 1;
+        else high = middle;
+      }
+      // If that row can be read now, it was not the row that failed.
+      if (await list(lost, lost).catch(() => null)) throw error;
       emit({ type: "unreadable", row: segmentKey(lost), error });
       return [...(await page(from, lost - 1)), ...(await page(lost + 1, last))];
     }
@@ -177,6 +185,8 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
           row = await store.native.get<HeaderRow>(memory.key);
           break;
         } catch (error) {
+          // Storage as a whole is out of reach: the object has been reset, say.
+          if (memory.key.length > HEADER.length + MOST_LOST_HEADERS) throw error;
           // The header is lost, and the numbers with it. It is kept as it is; the next one goes on in a new epoch, beyond
           // any number that can have been used.
           emit({ type: "unreadable", row: memory.key, error });
