@@ -272,8 +272,9 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
         }
       }
       // No await since the last segment was seen to be the last: nothing can have moved there.
+      const before = batch.messages.length;
       add({ ...memory });
-      if (hand) memory.taken = memory.messages.length > 0;
+      if (hand) memory.taken = batch.messages.length > before;
       // Everything that is left can't be read: nothing waits.
       if (hand && batch.messages.length === 0) memory.done = memory.position;
       return batch;
@@ -288,7 +289,8 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       const waits = (stored: StoredMessage) => positionOf(stored) > through;
       for (const { number, row } of memory.moved ? [...rows, memory.moved] : rows) {
         const rest = row.messages.filter(waits);
-        memory.first = rest.length > 0 ? number : number + 1;
+        // Up to the first that still holds messages.
+        if (memory.first <= number && Object.keys(kept).length === 0) memory.first = rest.length > 0 ? number : number + 1;
         if (rest.length > 0) kept[segmentKey(number)] = { ...row, messages: rest };
         else deleted.push(segmentKey(number));
       }
