@@ -191,7 +191,7 @@ try {
   rmSync(folder, { recursive: true, force: true });
 }
 console.log("\ntargets");
-for (const { target, ratio, met } of targets) console.log(`  ${met ? "met   " : "missed"}  ${ratio.toFixed(2)}  ${target}`);
+for (const { target, ratio, met } of targets) console.log(`  ${met ? "met   " : "missed"}  ${ratio.toFixed(3)}  ${target}`);
 if (options.json !== undefined) {
   writeFileSync(options.json, `${JSON.stringify({ backend: options.backend, node: process.version, measures, targets }, null, 2)}\n`);
 }
