@@ -261,8 +261,10 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       };
       let bytes = 0;
       for (let from = memory.first; from <= memory.last; ) {
-        const found = await page(from, memory.last);
-        if (found.length === 0) break;
+        const { last } = memory;
+        const found = await page(from, last);
+        // None of these can be read. A put may have closed another segment meanwhile.
+        if (found.length === 0) from = last + 1;
         for (const segment of found) {
           if (batch.messages.length >= limit || bytes > BATCH_BYTES) return batch;
           add(segment.row);
