@@ -2,8 +2,8 @@
 
 import { expected } from "./errors.js";
 import type { Emit } from "./events.js";
-import type { OwnAlarm } from "./rows.js";
 import { NEVER, type Store } from "./store.js";
+import type { OwnAlarm } from "./trouble.js";
 
 /** An alarm that is overdue by this much, in milliseconds, with no run under way, has been lost by the platform. */
 const LOST_MS = 1000;

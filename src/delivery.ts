@@ -1,109 +1,315 @@
 /** Delivery: takes batches in order, hands them to `sendMessages`, and decides what follows. */
 
 import type { AlarmSlot } from "./alarm.js";
-import { OutboxError } from "./errors.js";
-import { type OutboxDelivery, type OutboxMessage, positionOf, present } from "./message.js";
+import { callOf, type Send, textOf } from "./call.js";
+import type { DeadReason, OutboxEvent } from "./events.js";
+import { present } from "./message.js";
 import type { Settings } from "./options.js";
+import { type Batch, type Entry, isAside, MAX_LANES, type Queue, queueOf } from "./queue.js";
 import { retryDelayMs } from "./retry.js";
 import { NEVER, type Store } from "./store.js";
+import { afterFailure, afterPoison, afterSuccess, isOver, probeSize } from "./trouble.js";
 
 /** After this long, in milliseconds, a run hands over to the next alarm: far from the platform's limit of 15 minutes. */
 const RUN_BUDGET_MS = 60_000;
-
-/** The class's `sendMessages`, bound to the instance. */
-export type SendMessages = (messages: OutboxMessage<never>[], delivery: OutboxDelivery) => unknown;
+/** With `dispatch: "immediate"`, the alarm that stands behind the first attempt is this far away, in milliseconds. */
+const SAFETY_MS = 10_000;
+/** A run that found nothing to do although something seemed due is not repeated before this, in milliseconds. */
+const NOTHING_MS = 1000;
+/** A message at which the isolate dies so often, each time alone, is a dead letter. */
+const MOST_DEATHS = 3;
 
 /** Delivery of one object: runs one at a time; each either empties what is due or ends with the time of the next. */
 export interface Delivery {
   /** The object's `sendMessages`. Messages wait while there is none. */
-  send: SendMessages | null;
+  send: Send | null;
+  readonly queue: Queue;
   /** When the outbox must wake for what waits now; `NEVER` when nothing does. */
   nextWake(): number;
-  /** How often the message at this position may have been handed over: never too few. */
-  attempts(position: number): number;
   /** Starts a run, or joins the one under way. Never rejects. `died` tells that an earlier run ended with its isolate. */
   run(died: boolean): Promise<void>;
+  /** With `dispatch: "immediate"`: starts a run as soon as everything that was written is durable. */
+  kick(): void;
 }
 
-export function deliveryOf(store: Store, alarm: AlarmSlot, { batchSize, timeoutSeconds, retry, emit }: Settings): Delivery {
+/** @param sync resolves when everything that was written is durable */
+export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, sync: () => Promise<void>): Delivery {
+  const { batchSize, retry, immediate, emit } = settings;
   const { memory } = store;
+  const queue = queueOf(store);
   let active: Promise<void> | null = null;
+  let kicked = false;
 
   async function run(died: boolean): Promise<void> {
     const deadline = Date.now() + RUN_BUDGET_MS;
-    const leased = died || memory.trouble.lease;
-    if (leased) {
-      // From now on an alarm stands before user code runs.
-      await later("died", memory.done + batchSize);
-    }
+    let leased = died || memory.trouble.lease;
     do {
-      // After n failures the batch is cut in half n times, so that what breaks it is found.
-      const batch = await store.read(Math.ceil(batchSize / 2 ** memory.trouble.failures), true);
-      const messages = batch.messages.map(({ stream, stored }) => present(stream, stored, delivery.attempts(positionOf(stored)) + 1));
-      const ids = messages.map(({ id }) => id);
-      try {
-        if (ids.length > 0) await attempt(messages);
-      } catch (error) {
-        return later("failed", memory.done + ids.length, ids, error);
+      const { trouble } = memory;
+      const batch = await take(leased || isOver(trouble));
+      if (leased && judgeDeath(batch)) {
+        leased = false;
+        await settle(batch);
+        continue;
       }
-      const troubled = memory.trouble.retryAt > 0;
-      if (troubled) memory.trouble = { ...memory.trouble, failures: 0, retryAt: 0, lease: false };
-      const cleared = store.clear(batch, alarm.firing(), troubled);
-      // In the same turn as the clearing: an alarm must not outlive what it was armed for.
-      void alarm.setWake(delivery.nextWake());
-      await cleared;
-      if (ids.length > 0) emit({ type: "delivered", ids });
+      const spare = [...batch.handed];
+      if (leased) await lease(batch);
+      else {
+        cut(batch, probeSize(trouble, batchSize));
+        if (batch.handed[0]?.more.deaths) {
+          // It has killed before: should it again, the next run must know whom to blame.
+          memory.trouble = { ...trouble, lease: true, alone: batch.handed[0].position };
+          await store.saveHeader();
+        }
+      }
+      if (memory.paused) return void (await settle({ ...batch, entries: [] }));
+      if (batch.entries.length === 0) return void alarm.setWake(Math.max(delivery.nextWake(), Date.now() + NOTHING_MS));
+      const before = leased ? { ...memory.trouble, suspects: trouble.suspects } : trouble;
+      const failed = batch.handed.length > 0 ? await hand(batch.handed) : null;
+      const kept = batch.handed.filter(({ fate }) => !fate);
+      if (!failed) {
+        for (const entry of kept) entry.fate = waitsBehind(entry, batch.handed) ? "aside" : "gone";
+        // A batch of which nothing could be handed over tells nothing of the destination.
+        if (batch.handed.length > 0) memory.trouble = afterSuccess(before, batch.handed.length);
+      } else if (
+        !delivery.send ||
+        kept.length !== 1 ||
+        batch.handed.length > 1 ||
+        !(await isPoison(batch, kept[0] as Entry, before, spare))
+      ) {
+        await backOff(batch, kept, failed.error);
+        return;
+      } else {
+        fail(kept[0] as Entry, { ...kept[0]?.more, alone: true }, textOf(failed.error));
+        memory.trouble = afterPoison(memory.trouble);
+      }
+      await settle(batch, before !== memory.trouble && !(isOver(before) && isOver(memory.trouble)));
+      if (before.failures > 0 && memory.trouble.failures === 0) emit({ type: "breaker_closed" });
       // After a lease the next run has the platform's own retries behind it again, which tell a death without a row being written.
-    } while (!leased && store.pending() && Date.now() < deadline);
+    } while (!leased && store.due() <= Date.now() && Date.now() < deadline);
   }
 
-  async function attempt(messages: OutboxMessage[]): Promise<void> {
-    const { send } = delivery;
-    if (!send) throw new OutboxError("send_messages_missing", "The class has no sendMessages().");
-    const controller = new AbortController();
-    let timer = 0;
-    const timeout = new Promise((_, reject) => {
-      timer = setTimeout(() => {
-        const error = new OutboxError("timeout", `sendMessages took over ${timeoutSeconds} s.`);
-        reject(error);
-        controller.abort(error);
-      }, timeoutSeconds * 1000);
-    });
-    const sent = (async () => send(messages as OutboxMessage<never>[], { signal: controller.signal }))();
-    await Promise.race([sent, timeout]).finally(() => clearTimeout(timer));
+  async function take(calm: boolean): Promise<Batch> {
+    // Who takes a second argument can set a single message aside, and the next of its key must not be under way with it.
+    const distinct = delivery.send?.length !== 1;
+    const batch = await queue.take(batchSize, distinct, calm);
+    return batch.entries.length > 0 || calm ? batch : queue.take(batchSize, distinct, true);
   }
 
-  /** Nothing is cleared: the outbox waits, and begins again at the same head. */
-  function later(type: "failed" | "died", handed = 0, ids: string[] = [], error?: unknown): Promise<void> {
+  /** Only the first `size` messages are handed over; what was read behind them is as if it had not been. */
+  function cut(batch: Batch, size: number): void {
+    const last = batch.handed[size - 1];
+    if (!last || batch.handed.length <= size) return;
+    batch.handed = batch.handed.slice(0, size);
+    if (batch.entries.length > batch.entries.indexOf(last) + 1) memory.due = memory.aside + memory.laned ? 0 : memory.due;
+    batch.entries = batch.entries.slice(0, batch.entries.indexOf(last) + 1);
+  }
+
+  /** Calls `sendMessages`. Gives the error when it failed, and each message that was settled its fate. */
+  async function hand(entries: Entry[]): Promise<{ error: unknown } | null> {
+    for (const entry of entries) entry.attempts = queue.tried(entry) + 1;
+    const messages = entries.map((entry) => present(entry, entry.attempts ?? 1));
+    const call = callOf(messages, settings, delivery.send);
+    const failed = await call.settled;
+    for (const [i, entry] of entries.entries()) {
+      const outcome = call.outcomes.get(messages[i]?.id as string);
+      if (outcome?.type === "ack") entry.fate = "gone";
+      if (outcome?.type === "retry") fail(entry, entry.more, "sendMessages asked for a retry.", outcome.delayMs);
+      if (outcome?.type === "reject") bury(entry, "rejected", outcome.reason);
+    }
+    return failed;
+  }
+
+  /** A message failed by itself: it waits out its own backoff, or its attempts are used up. */
+  function fail(entry: Entry, more: Entry["more"], error: string, delayMs?: number): void {
+    // With so many keys that wait already it is the destination that is in trouble.
+    if (more.key !== undefined && !memory.lanes.has(more.key) && memory.lanes.size >= MAX_LANES) return;
+    const tries = (more.tries ?? 0) + 1;
+    entry.more = { ...more, tries };
+    if (tries >= retry.maxAttempts) {
+      bury(entry, "max_attempts", error);
+      return;
+    }
+    const last = Date.now();
+    const due = last + (delayMs ?? retryDelayMs(retry, tries, Math.random()));
+    entry.more = { ...entry.more, attempts: entry.attempts ?? queue.tried(entry), error, first: more.first ?? last, last, due };
+    entry.fate = "aside";
+  }
+
+  function bury(entry: Entry, reason: DeadReason, error: string): void {
+    const last = Date.now();
+    const { more } = entry;
+    entry.more = { ...more, attempts: entry.attempts ?? queue.tried(entry), reason, error, first: more.first ?? last, last };
+    entry.fate = "dead";
+  }
+
+  /** Whether an earlier message of its key was set aside in the same call: then it was handed over too early, and comes again. */
+  function waitsBehind(entry: Entry, handed: Entry[]): boolean {
+    const { key } = entry.more;
+    return (
+      key !== undefined && handed.some(({ fate, more, position }) => fate === "aside" && more.key === key && position < entry.position)
+    );
+  }
+
+  /** Whether it is this message that fails and not the destination: others succeed. When none has been seen to, one is tried. */
+  async function isPoison(batch: Batch, head: Entry, before: typeof memory.trouble, spare: Entry[]): Promise<boolean> {
+    if (head.more.alone && isOver(before)) return true;
+    if (before.suspects !== 1) return false;
+    if (before.proven) return true;
+    const { key } = head.more;
+    const control = spare.find((entry) => entry !== head && !entry.more.alone && (key === undefined || entry.more.key !== key));
+    if (!control) return false;
+    batch.entries.push(control);
+    batch.handed.push(control);
+    if (await hand([control])) return false;
+    control.fate ??= "gone";
+    return true;
+  }
+
+  /** What the platform tells by calling again: the run before this one died with its isolate. Returns whether one message is to blame. */
+  function judgeDeath(batch: Batch): boolean {
     const { trouble } = memory;
-    const failures = trouble.failures + 1;
-    const attempts = (memory.done < trouble.through ? trouble.attempts : 0) + 1;
-    const retryAt = Date.now() + retryDelayMs(retry, failures, Math.random());
-    memory.trouble = { failures, retryAt, lease: type === "died", through: Math.max(trouble.through, handed), attempts };
-    memory.taken = false;
-    const saved = store.saveHeader();
-    void alarm.setWake(retryAt, true);
+    const entry = trouble.alone ? batch.entries.find(({ position }) => position === trouble.alone) : undefined;
+    if (!entry) return false;
+    const deaths = (entry.more.deaths ?? 0) + 1;
+    entry.attempts = queue.tried(entry) + 1;
+    const error = "The isolate died while this message was handed over alone.";
+    if (deaths >= MOST_DEATHS) bury(entry, "killed", error);
+    else fail(entry, { ...entry.more, alone: true, deaths }, error);
+    batch.entries = [entry];
+    batch.handed = [];
+    memory.trouble = afterPoison(trouble);
+    return entry.fate !== undefined;
+  }
+
+  /** An earlier run died. From now on an alarm stands before user code runs, and the batch is half of that one. */
+  function lease(batch: Batch): Promise<unknown> {
+    const { trouble } = memory;
+    for (const entry of batch.handed) {
+      if (!isAside(entry)) continue;
+      entry.more = { ...entry.more, attempts: queue.tried(entry) + 1 };
+      entry.changed = true;
+    }
+    const full = batch.handed;
+    cut(batch, probeSize({ ...trouble, suspects: trouble.suspects || full.length }, batchSize));
+    const { handed } = batch;
+    const next = afterFailure(trouble, handed.length, false, retryAt());
+    memory.trouble = { ...next, ...inVain(full), lease: true, alone: handed.length === 1 ? (handed[0]?.position ?? 0) : 0 };
+    const written = store.put({ ...queue.changed({ ...batch, entries: full }), [memory.key]: store.header() });
+    tell("died", [], undefined, trouble.failures);
+    return written;
+  }
+
+  /** The destination is in trouble: what was not settled is kept, and the outbox begins again at the same head, later. */
+  function backOff(batch: Batch | null, kept: Entry[], error: unknown): Promise<unknown> {
+    const { trouble } = memory;
+    const handed = batch?.handed ?? [];
+    // Messages that would have moved behind others of their key stay, because those stay.
+    for (const entry of batch?.entries ?? []) if (entry.fate === "aside" && !handed.includes(entry)) delete entry.fate;
+    for (const entry of kept) {
+      if (!isAside(entry)) continue;
+      entry.more = { ...entry.more, attempts: entry.attempts ?? 1 };
+      entry.changed = true;
+    }
+    const failures = trouble.lease ? trouble.failures - 1 : trouble.failures;
+    memory.trouble = {
+      ...afterFailure({ ...trouble, failures }, kept.length, kept.length < handed.length, retryAt(failures)),
+      ...inVain(handed),
+    };
+    const settled = batch ? settle(batch, true, true) : store.saveHeader();
+    tell("failed", kept, error, failures);
+    return settled;
+  }
+
+  function retryAt(failures: number = memory.trouble.failures): number {
+    return Date.now() + retryDelayMs(retry, failures + 1, Math.random());
+  }
+
+  /** Counts an attempt for all messages of the queue up to the last of these. */
+  function inVain(handed: Entry[]): { through: number; attempts: number } {
+    const { trouble, done } = memory;
+    const through = Math.max(trouble.through, ...handed.filter((entry) => !isAside(entry)).map(({ position }) => position));
+    return { through, attempts: (done < trouble.through ? trouble.attempts : 0) + 1 };
+  }
+
+  function tell(type: "failed" | "died", kept: Entry[], error: unknown, before: number): void {
+    const { failures, retryAt } = memory.trouble;
+    void alarm.setWake(delivery.nextWake(), true);
+    const ids = kept.map((entry) => present(entry, 1).id);
     emit({ type, ids, error, failures, retryAt });
-    return saved;
+    if (before > 0) return;
+    emit({ type: "breaker_opened", error, retryAt });
+    const what = type === "died" ? "A run died with its isolate" : `sendMessages failed: ${textOf(error)}`;
+    const seconds = Math.ceil((retryAt - Date.now()) / 1000);
+    console.warn(
+      `[do-transactional-outbox] ${what}. ${store.undelivered()} messages of object ${memory.object} wait, the next attempt is in ${seconds} s. Nothing is lost: mend the destination, or call flush() to try now.`,
+    );
+  }
+
+  /** Does what the fates say, and arms the next wake-up in the same turn: an alarm must not outlive what it was armed for. */
+  async function settle(batch: Batch, save = false, failed = false): Promise<void> {
+    const { entries } = batch;
+    const written = queue.settle(batch, alarm.firing(), save);
+    if (!failed) void alarm.setWake(delivery.nextWake());
+    await written;
+    for (const event of eventsOf(entries)) emit(event);
   }
 
   const delivery: Delivery = {
     send: null,
+    queue,
 
-    nextWake: () => (store.pending() ? Math.max(memory.trouble.retryAt, Date.now()) : NEVER),
-
-    attempts: (position) => (position <= memory.trouble.through ? memory.trouble.attempts : 0),
+    nextWake() {
+      const due = store.due();
+      const now = Date.now();
+      const { retryAt } = memory.trouble;
+      if (due === NEVER) return NEVER;
+      // A clock that was wrong when the backoff began must not make it longer than the longest.
+      if (retryAt) return Math.max(due, now, Math.min(retryAt, now + retry.maxDelaySeconds * 1000));
+      return due > now ? due : immediate ? now + SAFETY_MS : now;
+    },
 
     run(died) {
       active ??= run(died)
         // Storage failed, not the destination. What waits is still stored; try again as after any failure.
-        .catch((error) => later("failed", 0, [], error))
+        .catch((error) => backOff(null, [], error))
         .catch(() => {})
-        .finally(() => {
+        .then(() => {
           active = null;
+          queue.batch = null;
+          delivery.kick();
         });
       return active;
     },
+
+    kick() {
+      if (!immediate || kicked || active || memory.trouble.retryAt || store.due() > Date.now()) return;
+      kicked = true;
+      const begin = () => {
+        kicked = false;
+        if (store.due() <= Date.now()) void delivery.run(false);
+      };
+      // Where storage fails the object is broken, and its next life has the alarm.
+      sync().then(begin, () => {});
+    },
   };
   return delivery;
+}
+
+/** What the fates of these messages tell an operator. */
+function eventsOf(entries: Entry[]): OutboxEvent[] {
+  const events: OutboxEvent[] = [];
+  const delivered: string[] = [];
+  const aside: string[] = [];
+  for (const entry of entries) {
+    const { fate, more } = entry;
+    const { id } = present(entry, 1);
+    const { attempts = 0, error = "", due = 0, reason } = more;
+    if (fate === "gone") delivered.push(id);
+    else if (fate === "dead" && reason) events.push({ type: "dead", id, reason, error });
+    else if (fate === "aside" && more.last && entry.attempts) events.push({ type: "retried", id, attempts, retryAt: due, error });
+    else if (fate === "aside") aside.push(id);
+  }
+  if (aside.length > 0) events.unshift({ type: "set_aside", ids: aside });
+  if (delivered.length > 0) events.unshift({ type: "delivered", ids: delivered });
+  return events;
 }

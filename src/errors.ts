@@ -5,10 +5,11 @@
  *
  * - `too_large`: the message, or an entry of a put of more than 127, does not fit in one stored value of this object's backend.
  * - `reserved_key`: a key begins with U+10FFFF, the range in which the outbox keeps its rows.
+ * - `outbox_full`: `maxPending` messages wait already; nothing was written.
  * - `timeout`: `sendMessages` did not settle within `timeoutSeconds`.
  * - `send_messages_missing`: the running class has no `sendMessages`; messages stay stored until one is deployed.
  */
-export type OutboxErrorCode = "too_large" | "reserved_key" | "timeout" | "send_messages_missing";
+export type OutboxErrorCode = "too_large" | "reserved_key" | "outbox_full" | "timeout" | "send_messages_missing";
 
 /**
  * Something that can go wrong while a correct program runs. Match it by `code`, never by text and never by

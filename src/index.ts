@@ -1,9 +1,11 @@
 /** The public names of the package. */
 
+export type { OutboxPutOptions } from "./envelope.js";
 export { OutboxError, type OutboxErrorCode } from "./errors.js";
-export type { OutboxEvent } from "./events.js";
-export type { OutboxListOptions, OutboxManager, OutboxPutOptions, OutboxStats } from "./manager.js";
-export type { OutboxDelivery, OutboxMessage, OutboxProcessor, OutboxReceipt } from "./message.js";
+export type { DeadReason, OutboxEvent } from "./events.js";
+export type { OutboxManager, OutboxStats } from "./manager.js";
+export type { OutboxDeadLetter, OutboxDelivery, OutboxListed, OutboxMessage, OutboxProcessor, OutboxReceipt } from "./message.js";
+export type { OutboxListOptions } from "./operations.js";
 export type { OutboxOptions } from "./options.js";
 export type { TOB_DurableObject, TOB_Env } from "./original.js";
 export type { RetryOptions } from "./retry.js";

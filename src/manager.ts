@@ -1,31 +1,34 @@
 /** The manager: what a Durable Object's own code calls, at `env.OUTBOX_MANAGER`. */
 
-import type { AlarmSlot } from "./alarm.js";
-import type { Delivery } from "./delivery.js";
+import { envelope, type OutboxPutOptions } from "./envelope.js";
 import { expected, OutboxError } from "./errors.js";
-import type { Emit } from "./events.js";
-import { draft, identify, type OutboxMessage, type OutboxReceipt, positionOf, present } from "./message.js";
-import { within } from "./options.js";
-import { RESERVED } from "./rows.js";
-import { MAX_KEYS, maxMessageBytes, type Store } from "./store.js";
+import { draft, identify, type OutboxDeadLetter, type OutboxListed, type OutboxReceipt } from "./message.js";
+import { type OutboxListOptions, operations } from "./operations.js";
+import type { Parts } from "./parts.js";
+import { idKey, type KnownId, RESERVED } from "./rows.js";
+import { serializedBytes } from "./size.js";
+import { isSqlite, MAX_KEYS, maxMessageBytes } from "./store.js";
 
-/** Options of `put`, `delete` and `send`: those of `DurableObjectStorage.put`, which reach the storage call unchanged. */
-export interface OutboxPutOptions extends DurableObjectPutOptions {}
-
-/** What `list` shows: the oldest messages. */
-export interface OutboxListOptions {
-  /** Which messages. Default `"pending"`: stored and not yet delivered. */
-  state?: "pending";
-  /** How many at most. Default 100, from 1 to 1,000. */
-  limit?: number;
-}
-
-/** The state of the outbox at this moment. Reading it costs nothing, whatever the backlog. */
+/** The state of the outbox at this moment. Reading it costs a page of rows at most, whatever the backlog. */
 export interface OutboxStats {
-  /** Messages that wait for delivery. */
+  /** Messages in the queue that wait for nothing but their turn. */
   pending: number;
+  /** Messages that wait for a time: delayed, or failed by themselves. */
+  delayed: number;
+  /** Messages that wait behind a delayed one with the same ordering key. */
+  blocked: number;
+  /** Dead letters. */
+  dead: number;
+  /** How long the oldest undelivered message has waited, in seconds, at most: 0 when none does. */
+  oldestAgeSeconds: number;
+  /** When the outbox tries next, in milliseconds since the Unix epoch: `null` when nothing waits, or the outbox is paused. */
+  nextAttemptAt: number | null;
+  /** `"open"` from a failure of `sendMessages` to its next success: meanwhile the whole outbox backs off. */
+  breaker: "closed" | "open";
   /** Failed calls of `sendMessages` in a row. */
   failures: number;
+  /** Whether `pause()` holds all delivery back. */
+  paused: boolean;
 }
 
 /**
@@ -39,8 +42,8 @@ export interface OutboxManager<M = unknown> {
   /**
    * `DurableObjectStorage.put` with one more argument: state and message become durable together, or not at all.
    *
-   * @throws TypeError when the message is `undefined` or can't be cloned; OutboxError `too_large`,
-   * `reserved_key`; whatever `storage.put` throws. In every case nothing was written.
+   * @throws TypeError when the message is `undefined` or can't be cloned, or an option is wrong; OutboxError `too_large`,
+   * `reserved_key`, `outbox_full`; whatever `storage.put` throws. In every case nothing was written.
    */
   put<T>(key: string, value: T, msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
   /** The same for several entries, also for more than the 128 that one `storage.put` takes. */
@@ -51,28 +54,46 @@ export interface OutboxManager<M = unknown> {
   delete(keys: string[], msg: M, options?: OutboxPutOptions): Promise<number>;
   /** A message alone. It commits with everything else that the caller writes in the same turn. */
   send(msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
-  /** The oldest messages, in put order. */
-  list(options?: OutboxListOptions): Promise<OutboxMessage<M>[]>;
+  /** Dead letters, in put order. */
+  list(options: OutboxListOptions & { state: "dead" }): Promise<OutboxDeadLetter<M>[]>;
+  /** Messages that are not delivered: those that are due in put order, those that wait for a time or behind their key as they are stored. */
+  list(options?: OutboxListOptions): Promise<OutboxListed<M>[]>;
   stats(): Promise<OutboxStats>;
+  /**
+   * Puts dead letters back, all or those with these ids: due at once, in put order, before newer messages, with attempts
+   * counted from 1. Resolves to how many. A call goes through them in steps, each one commit.
+   */
+  redrive(ids?: string[]): Promise<number>;
+  /** Deletes dead letters. Resolves to how many. */
+  discard(ids: string[]): Promise<number>;
+  /**
+   * Takes back a message that has never been handed over. Resolves to whether it could. One with a time of its own, or
+   * behind its ordering key, is searched for: up to as many rows are read as there are set aside.
+   */
+  cancel(id: string): Promise<boolean>;
+  /** Holds all delivery back, also in later lives of the object. A call of `sendMessages` under way ends as usual. */
+  pause(): Promise<void>;
+  /** Ends `pause()`. */
+  resume(): Promise<void>;
   /** Attempts delivery now, without waiting for the alarm or the end of a backoff. Resolves when the run has ended, well or not. */
   flush(): Promise<void>;
-}
-
-/** What one object's outbox is made of. */
-export interface Parts {
-  readonly ctx: DurableObjectState;
-  readonly store: Store;
-  readonly alarm: AlarmSlot;
-  readonly delivery: Delivery;
-  readonly emit: Emit;
-  /** Settles when the outbox has read what the object left behind: `null` from then on. */
-  loading: Promise<void> | null;
+  /**
+   * From the next message on a new epoch, counted from 1. To be called after a point-in-time restore: without it numbers
+   * that were given out after the restored point would be given out again.
+   */
+  newEpoch(): Promise<void>;
 }
 
 /** The implementation behind the public interface. */
 export function manager(parts: Parts): OutboxManager {
-  const { ctx, store, alarm, delivery, emit } = parts;
-  const maxBytes = maxMessageBytes(ctx.storage);
+  const { ctx, store, alarm, delivery, settings } = parts;
+  const { emit, maxPending, expiresInSeconds } = settings;
+  const { memory } = store;
+  const sqlite = isSqlite(ctx.storage);
+  const maxBytes = maxMessageBytes(sqlite);
+  const wake = () => alarm.setWake(delivery.nextWake());
+  /** Where reading is asynchronous, puts with an id take turns. */
+  let turn: Promise<unknown> = Promise.resolve();
 
   /**
    * Checks everything, then writes everything: once the object is loaded, nothing is written after an `await`.
@@ -87,26 +108,44 @@ export function manager(parts: Parts): OutboxManager {
       if (typeof key !== "string") throw expected("key", "a string", key);
       if (key.startsWith(RESERVED)) throw new OutboxError("reserved_key", "Keys from U+10FFFF on are the outbox's own.");
       // More entries than one put takes go down as several. A bad value among them must be found before the first is written.
-      if (keys.length >= MAX_KEYS && entries[key] !== undefined) draft(key, entries[key], maxBytes, false);
+      if (keys.length >= MAX_KEYS - 2 && entries[key] !== undefined) draft(key, entries[key], maxBytes, false);
     }
-    const checked = draft("msg", msg, maxBytes);
+    const now = Date.now();
+    const more = envelope(options, now, expiresInSeconds);
+    const checked = draft("msg", msg, maxBytes - (more ? serializedBytes(JSON.stringify(more)) : 0));
     if (parts.loading) await parts.loading;
-    const position = store.append(entries, checked, Date.now());
-    const receipt = identify(store.memory, position);
-    try {
-      const existed = deleted && store.delete(deleted, options);
-      const written = store.put(entries, options);
-      const armed = alarm.setWake(delivery.nextWake());
-      emit({ type: "stored", id: receipt.id, sequence: receipt.sequence });
-      await written;
-      if (armed) await armed;
-      return existed ?? receipt;
-    } catch (error) {
-      // Storage refused the batch, so nothing of it was written: neither may the message go down with a later one.
-      // Should it have gone down already, what is not yet committed is dropped, and the object begins again from what is stored.
-      if (!store.retract(position, entries)) ctx.abort(String(error));
-      void alarm.setWake(delivery.nextWake());
-      throw error;
+    if (more?.id === undefined) return commit();
+    const known = idKey(more.id);
+    if (sqlite) return commit(ctx.storage.kv.get<KnownId>(known));
+    const read = turn.then(() => store.native.get<KnownId>(known));
+    const done = read.then(commit);
+    turn = done.catch(() => {});
+    return done;
+
+    async function commit(first?: KnownId): Promise<unknown> {
+      if (store.undelivered() >= maxPending && !first) {
+        throw new OutboxError("outbox_full", `${maxPending} messages wait already (maxPending).`);
+      }
+      const position = first ? 0 : store.append(entries, checked, now, more);
+      const { id, sequence } = identify(memory, position, more?.id);
+      const receipt = first ? { id, sequence: first[1], deduplicated: true } : { id, sequence };
+      if (more?.id !== undefined && !first) entries[idKey(more.id)] = [position, sequence];
+      try {
+        const existed = deleted && store.delete(deleted, options);
+        const written = store.put(entries, options);
+        const armed = first ? undefined : wake();
+        if (!first) emit({ type: "stored", id, sequence });
+        await written;
+        if (armed) await armed;
+        if (!first) delivery.kick();
+        return existed ?? receipt;
+      } catch (error) {
+        // Storage refused the batch, so nothing of it was written: neither may the message go down with a later one.
+        // Should it have gone down already, what is not yet committed is dropped, and the object begins again from what is stored.
+        if (!first && !store.retract(position, entries)) ctx.abort(String(error));
+        void wake();
+        throw error;
+      }
     }
   }
 
@@ -120,24 +159,7 @@ export function manager(parts: Parts): OutboxManager {
     },
 
     send: (msg: unknown, options?: OutboxPutOptions) => write({}, msg, options),
-
-    async list({ state = "pending", limit }: OutboxListOptions = {}) {
-      if (state !== "pending") throw expected("options.state", '"pending"', state);
-      const most = within("options.limit", limit, [100, 1, 1000, 1]);
-      await parts.loading;
-      const { messages } = await store.read(most, false);
-      return messages.map(({ stream, stored }) => present(stream, stored, delivery.attempts(positionOf(stored))));
-    },
-
-    async stats() {
-      await parts.loading;
-      return { pending: store.pending(), failures: store.memory.trouble.failures };
-    },
-
-    async flush() {
-      await parts.loading;
-      if (store.pending()) await delivery.run(false);
-    },
+    ...operations(parts, wake),
   };
   return outbox as OutboxManager;
 }

@@ -1,13 +1,14 @@
 /** A message: as a caller sees it, as it is stored, and how its identity is made. */
 
 import { expected, OutboxError } from "./errors.js";
+import type { DeadReason } from "./events.js";
 import { isJson, serializedBytes } from "./size.js";
 
 /** One message as `sendMessages` gets it: plain data that survives `structuredClone`, RPC and, where `msg` does, `JSON.stringify`. */
 export interface OutboxMessage<M = unknown> {
   /**
-   * Names this message globally, the same on every attempt. Derived from epoch and sequence: URL-safe, 52 characters,
-   * and sorts in put order among the messages of one epoch.
+   * Names this message globally, the same on every attempt. The caller's own, or derived from epoch and sequence:
+   * URL-safe, 52 characters, and sorting in put order among the messages of one epoch.
    */
   readonly id: string;
   /** What was put. */
@@ -16,10 +17,30 @@ export interface OutboxMessage<M = unknown> {
   readonly source: string;
   /** Its number in the stream: from 1, without gaps, in put order. */
   readonly sequence: number;
-  /** How often it has been handed to `sendMessages`, this time included: 1 at first. */
+  /** How often it has been handed to `sendMessages`, this time included: 1 at first. After a crash it may count one too many, never too few. */
   readonly attempts: number;
   /** When it was put, in milliseconds since the Unix epoch. */
   readonly timestamp: number;
+  /** Its ordering key, if it was put with one. */
+  readonly key?: string;
+  /** Its headers, if it was put with some. */
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** A message as `list` shows it. */
+export interface OutboxListed<M = unknown> extends OutboxMessage<M> {
+  /** When it may be handed over, in milliseconds since the Unix epoch, if it waits for a time. */
+  readonly deliverAt?: number;
+}
+
+/** A dead letter as `list` shows it: kept until it is redriven or discarded. */
+export interface OutboxDeadLetter<M = unknown> extends OutboxMessage<M> {
+  readonly reason: DeadReason;
+  /** The text of the last error, or the reason given to `reject`: at most 500 characters. */
+  readonly error: string;
+  /** The first and the last time that it failed, in milliseconds since the Unix epoch. */
+  readonly firstFailedAt: number;
+  readonly lastFailedAt: number;
 }
 
 /** What `put` and `send` give back. */
@@ -28,12 +49,27 @@ export interface OutboxReceipt {
   readonly id: string;
   /** The message's `sequence`. */
   readonly sequence: number;
+  /** The `id` is known already: the state was stored, and no second message. */
+  readonly deduplicated?: true;
 }
 
-/** The second argument of `sendMessages`. */
+/**
+ * The second argument of `sendMessages`: outcomes for single messages, as a Queues consumer gives them. The first
+ * outcome for an id wins; what is given after the call has settled or run out of time changes nothing. An id that is
+ * not in the batch is a `TypeError`.
+ */
 export interface OutboxDelivery {
   /** Aborted when `timeoutSeconds` have passed: pass it on to `fetch`. */
   readonly signal: AbortSignal;
+  /** This message is delivered, whatever becomes of the others. */
+  readonly ack: (id: string) => void;
+  /**
+   * This message has failed and is set aside, until its own backoff or `delaySeconds` (seconds, from 0 to 315,360,000)
+   * have passed; those with its ordering key wait behind it, all others go on. After `retry.maxAttempts` it is a dead letter.
+   */
+  readonly retry: (id: string, options?: { delaySeconds?: number }) => void;
+  /** This message can never be delivered: it becomes a dead letter at once. */
+  readonly reject: (id: string, reason?: unknown) => void;
 }
 
 /** What a class must have: it forwards the messages, and throws when it could not. */
@@ -41,13 +77,36 @@ export interface OutboxProcessor<M = unknown> {
   sendMessages(messages: OutboxMessage<M>[], delivery: OutboxDelivery): unknown;
 }
 
+/** What goes with a message, as far as it is not the usual. Durations are over once this is made: times are milliseconds since the Unix epoch. */
+export interface More {
+  /** The caller's own id. */
+  id?: string;
+  key?: string;
+  headers?: Record<string, string>;
+  /** Not handed over before this. */
+  due?: number;
+  /** Not handed over from this on. */
+  expires?: number;
+  /** How often it was handed over. Only outside the queue: there, the header tells. */
+  attempts?: number;
+  /** How often it has failed by itself, and not with its batch. */
+  tries?: number;
+  /** It has been found to break its batch, and is handed over alone. */
+  alone?: true;
+  /** How often the isolate died while it was handed over alone. */
+  deaths?: number;
+  error?: string;
+  reason?: DeadReason;
+  first?: number;
+  last?: number;
+}
+
 /**
  * A message at rest: its position, which counts all messages that the object ever stored, the time at which it was put,
- * in milliseconds since the Unix epoch, and the message itself. Nearly always JSON without the brackets around, because
- * every put writes up to sixteen of these again, and texts cost storage next to nothing; a list where JSON does not hold
- * the message.
+ * the message itself, and what goes with it. Nearly always JSON without the brackets around; a list where JSON does not
+ * hold the message.
  */
-export type StoredMessage = string | readonly [position: number, at: number, msg: unknown];
+export type StoredMessage = string | readonly [position: number, at: number, msg: unknown, more?: More];
 
 export function positionOf(stored: StoredMessage): number {
   return typeof stored === "string" ? Number.parseInt(stored, 10) : stored[0];
@@ -61,6 +120,26 @@ export interface Stream {
   readonly epoch: string;
   /** The position before the epoch's first message: `sequence` is position minus this. */
   readonly base: number;
+}
+
+/** A stored message, read. */
+export interface Read {
+  readonly stream: Stream;
+  readonly stored: StoredMessage;
+  readonly position: number;
+  readonly at: number;
+  readonly msg: unknown;
+  readonly more: More;
+}
+
+export function readMessage({ object, epoch, base }: Stream, stored: StoredMessage): Read {
+  const [position, at, msg, more = {}] = typeof stored === "string" ? JSON.parse(`[${stored}]`) : stored;
+  return { stream: { object, epoch, base }, stored, position, at, msg, more };
+}
+
+/** The message at rest again, with something else going with it. */
+export function restored({ stored, position, at, msg }: Read, more: More): StoredMessage {
+  return typeof stored === "string" ? JSON.stringify([position, at, msg, more]).slice(1, -1) : [position, at, msg, more];
 }
 
 /** A value that has been checked and copied, ready to be written: as JSON where that holds all of it. */
@@ -97,13 +176,20 @@ export function digits(number: number): string {
 }
 
 /** What names the message at this position. */
-export function identify(stream: Stream, position: number): OutboxReceipt {
+export function identify(stream: Stream, position: number, id?: string): OutboxReceipt {
   const sequence = position - stream.base;
-  return { id: `${stream.epoch}-${digits(sequence)}`, sequence };
+  return { id: id ?? `${stream.epoch}-${digits(sequence)}`, sequence };
 }
 
 /** A stored message as `sendMessages` and `list` show it. */
-export function present(stream: Stream, stored: StoredMessage, attempts: number): OutboxMessage {
-  const [position, timestamp, msg] = typeof stored === "string" ? JSON.parse(`[${stored}]`) : stored;
-  return { ...identify(stream, position), msg, source: `${stream.object}:${stream.epoch}`, attempts, timestamp };
+export function present({ stream, position, at, msg, more: { id, key, headers } }: Read, attempts: number): OutboxMessage {
+  return {
+    ...identify(stream, position, id),
+    msg,
+    source: `${stream.object}:${stream.epoch}`,
+    attempts,
+    timestamp: at,
+    ...(key !== undefined && { key }),
+    ...(headers && { headers }),
+  };
 }

@@ -12,6 +12,7 @@ const METHODS = [
   "deleteAll",
   "transaction",
   "transactionSync",
+  "sync",
 ];
 
 /** What `ctx.storage` and an open transaction have in common. */

@@ -1,7 +1,7 @@
 /** The shadows: own methods on `ctx.storage` that stand before the native ones whose effects the outbox shares. */
 
-import type { Parts } from "./manager.js";
 import { bindNative, define } from "./native.js";
+import type { Parts } from "./parts.js";
 import { RESERVED } from "./rows.js";
 
 type Closure = (txn: DurableObjectTransaction) => Promise<unknown>;
@@ -63,7 +63,9 @@ export function shadow(parts: Parts, native: DurableObjectStorage): void {
       }
       return deleted;
     };
-    return store.pending() ? ctx.blockConcurrencyWhile(async () => keeping(await native.list({ prefix: RESERVED }))) : keeping();
+    return store.undelivered() + memory.dead
+      ? ctx.blockConcurrencyWhile(async () => keeping(await native.list({ prefix: RESERVED })))
+      : keeping();
   };
 
   for (const [name, call] of Object.entries<Method>({ ...alarm.methods, transaction, deleteAll })) {

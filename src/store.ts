@@ -1,29 +1,43 @@
 /** The store: the one place that reads and writes the outbox's rows, and the numbers that it must never give out twice. */
 
 import type { Emit } from "./events.js";
-import { type Draft, positionOf, type StoredMessage, type Stream } from "./message.js";
+import { type Draft, type More, positionOf, readMessage, type StoredMessage } from "./message.js";
 import type { Native } from "./native.js";
-import { HEADER, type HeaderRow, type OwnAlarm, RESERVED, type SegmentRow, segmentKey, segmentNumber, type Trouble } from "./rows.js";
+import {
+  decode,
+  encode,
+  HEADER,
+  type HeaderRow,
+  keyNumber,
+  LANES,
+  LAST_NUMBER,
+  laneName,
+  type Numbered,
+  numberedKey,
+  rowsOf,
+  type SegmentRow,
+} from "./rows.js";
 import { serializedBytes } from "./size.js";
+import { CALM, isOver, type OwnAlarm, type Trouble } from "./trouble.js";
 
-/** Messages in one segment: measured, see bench/. More makes a burst cheaper and each put slower. */
-const SEGMENT_MESSAGES = 16;
-/** Bytes of messages in one segment: one write unit of the KV-backed storage (4 KB). A bigger message has a segment of its own. */
-const SEGMENT_BYTES = 4096;
+/** Messages in one row: measured, see bench/. More makes a burst cheaper and each put slower. */
+export const ROW_MESSAGES = 16;
+/** Bytes of messages in one row: one write unit of the KV-backed storage (4 KB). A bigger message has a row of its own. */
+export const ROW_MESSAGE_BYTES = 4096;
 /** What a stored message takes beside `msg`, in bytes, never more. */
 const MESSAGE_BYTES = 40;
-/** What a row holds beside its messages, in bytes, never more: identity (about 250) and header (about 600). */
-const ROW_BYTES = 1024;
+/** What a row holds beside its messages, in bytes, never more: identity (about 250), header (about 800), a dead letter's error (1,000). */
+const ROW_BYTES = 2048;
 /** Rows read at once, so that memory stays bounded when each holds one big message. */
-const PAGE_ROWS = 8;
+export const PAGE_ROWS = 8;
 /** So many closed segments are remembered: more than a hundred messages put in one turn. */
 const RECENT_SEGMENTS = 8;
 /** So many headers in a row may be unreadable before storage itself counts as unreadable. */
 const MOST_LOST_HEADERS = 8;
-/** A batch ends early once it holds this much. */
-const BATCH_BYTES = 2 ** 22;
 /** The most keys that one `storage.put` or `storage.delete` takes. */
 export const MAX_KEYS = 128;
+/** Rows read at once where each is a few bytes. */
+const SMALL_ROWS = 1000;
 
 /** A time that does not come, in place of one. */
 export const NEVER: number = Number.POSITIVE_INFINITY;
@@ -33,18 +47,26 @@ export interface Memory extends Mutable<HeaderRow> {
   trouble: Trouble;
   /** The key of the header. */
   key: string;
-  /** No segment lies before this. */
-  first: number;
-  /** All positions up to here have been delivered. */
+  /** All positions up to here have left the queue. */
   done: number;
+  /** Messages in the queue. */
+  main: number;
+  /** The earliest time of a message in the queue, or an earlier time: 0 is at once. */
+  next: number;
+  /** The earliest time of a message that is set aside, or an earlier time. */
+  due: number;
+  /** Ordering keys of which messages wait, and the time at which each goes on. Replaced, never changed. */
+  lanes: ReadonlyMap<string, { readonly due: number }>;
+  /** The header's messages as they are stored, or `null` when JSON does not hold them all. */
+  text: string | null;
   /** Bytes of the header's messages. */
   bytes: number;
-  /** The header's messages have been handed over: what is put before they are cleared must not share a row with them. */
+  /** Some of the header's messages have been handed over: once it is full, the segment to which they move is remembered. */
   taken: boolean;
+  /** That segment. */
+  moved: Row | null;
   /** The segments that were closed last: a put that storage refuses in the same turn takes its message out of them. */
-  recent: readonly { readonly number: number; readonly row: Mutable<SegmentRow> }[];
-  /** The segment to which they have moved since. */
-  moved: Segment | null;
+  recent: readonly Row[];
   /** The object's own alarm while its handler runs: kept until that has ended well. */
   running: OwnAlarm | null;
   /** When the outbox wants to run; `NEVER` while nothing waits. */
@@ -55,21 +77,10 @@ export interface Memory extends Mutable<HeaderRow> {
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-/** A stored message with the stream to which it belongs. */
-export interface Waiting {
-  readonly stream: Stream;
-  readonly stored: StoredMessage;
-}
-
-interface Segment {
-  readonly number: number;
-  readonly row: SegmentRow;
-}
-
-/** Messages taken from the head of the outbox, and the segments in which they stand. */
-export interface Batch {
-  readonly messages: Waiting[];
-  readonly rows: Segment[];
+/** A row of messages as it stands under its key. */
+export interface Row {
+  readonly key: string;
+  readonly data: Mutable<SegmentRow>;
 }
 
 /** One object's outbox at rest. Every method that writes does so before its first `await`. */
@@ -77,38 +88,41 @@ export interface Store {
   readonly memory: Memory;
   /** The native storage, or the open transaction through which everything goes, so that it rolls back with it on both backends. */
   native: Native;
-  /** Messages that wait. May count too many after rows that can't be read and puts that were refused; never too few. */
-  pending(): number;
+  /** Messages that are not delivered. May count too many after rows that can't be read and puts that were refused; never too few. */
+  undelivered(): number;
+  /** Whether any of them may be delivered: not while the outbox is paused. */
+  waits(): boolean;
+  /** The earliest time at which there may be something to do, as far as the messages go; `NEVER` when nothing waits. */
+  due(): number;
   /** Reads what the object left behind: one read where nothing waits. */
   load(): Promise<void>;
-  /** From the next message on a new epoch counts from 1. */
+  /** From the next message on a new epoch counts from 1: `beginEpoch` in memory only. */
   beginEpoch(): void;
+  newEpoch(): Promise<void>;
   /** Adds a message, and to `entries` the rows that the caller writes with them in one put. Returns the message's position. */
-  append(entries: Record<string, unknown>, draft: Draft, at: number): number;
+  append(entries: Record<string, unknown>, draft: Draft, at: number, more?: More): number;
   /** Takes back a message whose put was refused. Returns whether it could: not once it has left the header. */
   retract(position: number, entries: Record<string, unknown>): boolean;
+  /** Makes these the header's messages. */
+  setMessages(messages: readonly StoredMessage[]): void;
   /** The header as it should stand now. `firing` is for the marker only. */
-  header(firing?: number): HeaderRow;
-  /** Writes the header: after a change to `own` or `trouble` while messages wait. */
+  header(firing?: number): unknown;
+  /** Writes the header: after a change to what only it holds. */
   saveHeader(): Promise<void>;
-  /** Reads up to `limit` messages from the head: to `hand` them over, or only to look. */
-  read(limit: number, hand: boolean): Promise<Batch>;
-  /**
-   * Clears a batch that was delivered: whole segments are deleted, one that was taken in part is written with the rest,
-   * and the header with what was put meanwhile, or as the marker. One turn, so one commit.
-   *
-   * @param firing the alarm under way, which a marker remembers
-   * @param save whether the header must be written even when none of its messages were in the batch
-   */
-  clear(batch: Batch, firing: number, save: boolean): Promise<unknown>;
+  /** Reads the next rows of a kind from a key on, up to and with a number. One that can't be read is reported, kept as it is and passed over. */
+  page(kind: Numbered, start: string, last: number, limit?: number): Promise<Row[]>;
+  /** Reads the next rows under a prefix. */
+  list(range: DurableObjectListOptions): Promise<Row[]>;
   /** Writes any number of entries as one commit: they go down in one turn. */
   put(entries: Record<string, unknown>, options?: DurableObjectPutOptions): Promise<unknown>;
   /** Deletes any number of keys as one commit. Resolves to how many existed. */
   delete(keys: readonly string[], options?: DurableObjectPutOptions): Promise<number>;
+  /** Both at once: what is `undefined` is deleted. */
+  write(rows: Record<string, unknown>): Promise<unknown>;
 }
 
 export function storeOf(object: string, storage: Native, emit: Emit): Store {
-  const trouble = { failures: 0, retryAt: 0, lease: false, through: 0, attempts: 0 };
+  const quoted = JSON.stringify(object);
   // A plain literal: objects that are spread together are slower to read, and every put reads this one.
   const memory: Memory = {
     v: 1,
@@ -117,17 +131,28 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     base: 0,
     position: 0,
     done: 0,
+    main: 0,
     first: 1,
     last: 0,
     messages: [],
+    text: "",
     bytes: 0,
     taken: false,
     recent: [],
     moved: null,
     own: null,
     running: null,
-    trouble,
+    trouble: CALM,
     firing: 0,
+    paused: false,
+    aside: 0,
+    laned: 0,
+    dead: 0,
+    late: 0,
+    since: 0,
+    next: NEVER,
+    due: NEVER,
+    lanes: new Map(),
     wake: NEVER,
     armed: NEVER,
     key: HEADER,
@@ -136,39 +161,24 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
   /** Moves the header's messages to a segment of their own, which the caller writes together with the header. */
   function closeSegment(entries: Record<string, unknown>): void {
     const { epoch, base, messages } = memory;
-    const row: Mutable<SegmentRow> = { v: 1, object: memory.object, epoch, base, messages };
-    const number = ++memory.last;
-    memory.recent = [...memory.recent.slice(1 - RECENT_SEGMENTS), { number, row }];
-    entries[segmentKey(number)] = row;
-    if (memory.taken) memory.moved = { number, row };
+    const data: Mutable<SegmentRow> = { v: 1, object: memory.object, epoch, base, messages };
+    const row = { key: numberedKey("s", ++memory.last), data };
+    memory.recent = [...memory.recent.slice(1 - RECENT_SEGMENTS), row];
+    entries[row.key] = stored(data);
+    if (memory.taken) memory.moved = row;
     memory.taken = false;
-    memory.messages = [];
-    memory.bytes = 0;
+    store.setMessages([]);
   }
 
-  async function list(from: number, last: number): Promise<Segment[]> {
-    const range = { start: segmentKey(from), end: segmentKey(last + 1), limit: PAGE_ROWS };
-    return Array.from(await store.native.list<SegmentRow>(range), ([key, row]) => ({ number: segmentNumber(key), row }));
-  }
-
-  /** Reads segments in order. One that can't be read is reported, kept as it is and passed over. */
-  async function page(from: number, last: number): Promise<Segment[]> {
-    if (from > last) return [];
-    try {
-      return await list(from, last);
-    } catch (error) {
-      // A list fails from the row on that can't be read: halve the range until only that row is left.
-      let lost = from;
-      for (let high = last; lost < high; ) {
-        const middle = Math.floor((lost + high) / 2);
-        const readable = await list(from, middle).catch(() => null);
-        if (readable) lost = middle + 1;
-        else high = middle;
-      }
-      // If that row can be read now, it was not the row that failed.
-      if (await list(lost, lost).catch(() => null)) throw error;
-      emit({ type: "unreadable", row: segmentKey(lost), error });
-      return [...(await page(from, lost - 1)), ...(await page(lost + 1, last))];
+  /** What only the header knew, counted again. */
+  async function count(kind: "t" | "d" | "k"): Promise<number> {
+    let messages = 0;
+    for (let start = rowsOf(kind, 0); ; ) {
+      const rows = kind === "k" ? await store.list({ start, end: LANES, limit: PAGE_ROWS }) : await store.page(kind, start, LAST_NUMBER);
+      const last = rows.at(-1);
+      if (!last) return messages;
+      for (const { data } of rows) messages += data.messages.length;
+      start = `${last.key}\0`;
     }
   }
 
@@ -176,134 +186,178 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     memory,
     native: storage,
 
-    pending: () => memory.position - memory.done,
+    undelivered: () => memory.main + memory.aside + memory.laned,
+
+    waits: () => !memory.paused && store.undelivered() > 0,
+
+    due: () => (store.waits() ? Math.min(memory.main ? memory.next : NEVER, memory.due) : NEVER),
 
     async load() {
       let row: HeaderRow | undefined;
       for (;;) {
         try {
-          row = await store.native.get<HeaderRow>(memory.key);
+          const value = await store.native.get(memory.key);
+          row = value === undefined ? value : decode(value);
           break;
         } catch (error) {
           // Storage as a whole is out of reach: the object has been reset, say.
           if (memory.key.length > HEADER.length + MOST_LOST_HEADERS) throw error;
           // The header is lost, and the numbers with it. It is kept as it is; the next one goes on in a new epoch, beyond
-          // any number that can have been used.
+          // any number that can have been used. What else it counted is found again.
           emit({ type: "unreadable", row: memory.key, error });
           memory.key += "-";
           memory.last = Date.now();
           memory.base = memory.position = memory.last * 1024;
-          memory.done = memory.position - 1;
+          memory.aside = await count("t");
+          memory.dead = await count("d");
+          memory.laned = await count("k");
         }
       }
-      if (!row) return;
-      Object.assign(memory, row, { trouble: row.trouble ?? trouble, bytes: serializedBytes(row.messages) });
-      const [head] = await page(1, memory.last);
-      memory.first = head?.number ?? memory.last + 1;
-      const [oldest] = (head?.row ?? row).messages;
+      if (!row && memory.key === HEADER) return;
+      Object.assign(memory, row);
+      memory.trouble ??= CALM;
+      store.setMessages(memory.messages);
+      const [head] = await store.page("s", numberedKey("s", memory.first), memory.last, 1);
+      memory.first = head ? keyNumber(head.key) : memory.last + 1;
+      const [oldest] = (head?.data ?? memory).messages;
       memory.done = (oldest ? positionOf(oldest) : memory.position + 1) - 1;
-      if (row.object === object) return;
+      memory.main = row?.main ?? memory.position - memory.done;
+      // What the header alone holds is a few messages; with segments, a run finds out.
+      memory.next = head ? 0 : Math.min(NEVER, ...memory.messages.map((stored) => readMessage(memory, stored).more.due ?? 0));
+      if (memory.aside) {
+        const [timer] = await store.page("t", numberedKey("t", 0), LAST_NUMBER, 1);
+        memory.due = timer ? keyNumber(timer.key) : NEVER;
+      }
+      if (memory.laned) {
+        const lanes = new Map<string, { due: number }>();
+        for (let start = LANES; ; ) {
+          const found = await store.native.list<number>({ start, end: `${LANES}\u{10FFFF}`, limit: SMALL_ROWS });
+          for (const [key, due] of found) {
+            lanes.set(laneName(key), { due });
+            memory.due = Math.min(memory.due, due);
+            start = `${key}\0`;
+          }
+          if (found.size < SMALL_ROWS) break;
+        }
+        memory.lanes = lanes;
+      }
+      if (!row || row.object === object) return;
       // A copy. Its messages keep the identity they had. The platform does not restore an alarm with a copy, so the
       // original's own alarm is not the copy's either.
-      const entries: Record<string, unknown> = {};
-      if (row.messages.length > 0) closeSegment(entries);
       memory.own = null;
-      store.beginEpoch();
-      entries[memory.key] = store.header();
-      await store.native.put(entries);
+      await store.newEpoch();
     },
 
     beginEpoch: () => void Object.assign(memory, { object, epoch: "", base: memory.position }),
 
-    append(entries, { json, msg, bytes }, at) {
+    newEpoch() {
+      const entries: Record<string, unknown> = {};
+      if (memory.messages.length > 0) closeSegment(entries);
+      store.beginEpoch();
+      entries[memory.key] = store.header();
+      return store.native.put(entries);
+    },
+
+    append(entries, { json, msg, bytes }, at, more) {
+      const size = bytes + MESSAGE_BYTES + (more ? 2 * JSON.stringify(more).length : 0);
       const { length } = memory.messages;
-      if (length > 0 && (length >= SEGMENT_MESSAGES || memory.bytes + bytes > SEGMENT_BYTES || memory.taken)) closeSegment(entries);
+      if (length > 0 && (length >= ROW_MESSAGES || memory.bytes + size > ROW_MESSAGE_BYTES)) closeSegment(entries);
       memory.epoch ||= crypto.randomUUID();
       const position = ++memory.position;
-      memory.messages = [...memory.messages, json ? `${position},${at},${json}` : [position, at, msg]];
-      memory.bytes += bytes + MESSAGE_BYTES;
+      const added = json
+        ? `${position},${at},${json}${more ? `,${JSON.stringify(more)}` : ""}`
+        : ([position, at, msg, ...(more ? [more] : [])] as unknown as StoredMessage);
+      const { text } = memory;
+      memory.text = text === null || !json ? null : text && `${text}\n`;
+      if (memory.text !== null) memory.text += added;
+      memory.messages = [...memory.messages, added];
+      memory.bytes += size;
+      memory.main++;
+      if (more?.due) memory.late++;
+      memory.next = Math.min(memory.next, more?.due ?? 0);
       entries[memory.key] = store.header();
-      return memory.position;
+      return position;
     },
 
     retract(position, entries) {
       const is = (stored: StoredMessage) => positionOf(stored) === position;
-      const closed = memory.recent.find(({ row }) => row.messages.some(is));
-      const holder = memory.messages.some(is) ? memory : closed?.row;
-      if (!holder) return false;
-      holder.messages = holder.messages.filter((stored) => !is(stored));
+      const closed = memory.recent.find(({ data }) => data.messages.some(is));
+      const found = (closed?.data ?? memory).messages.find(is);
+      if (!found) return false;
+      const rest = (closed?.data ?? memory).messages.filter((stored) => !is(stored));
+      if (closed) closed.data.messages = rest;
+      else store.setMessages(rest);
+      memory.main--;
+      if (readMessage(memory, found).more.due) memory.late--;
       if (memory.position === position) memory.position--;
       // A segment that was to be written with it still must be, and a later put may have written the message.
-      const rows = Object.entries(entries).filter(([key]) => key.startsWith(RESERVED));
-      if (closed) rows.push([segmentKey(closed.number), closed.row]);
-      if (memory.position > position || rows.length > 1) void store.put({ ...Object.fromEntries(rows), [memory.key]: store.header() });
+      const rows = Object.entries(entries).filter(([key]) => key.startsWith(rowsOf("s", 0)));
+      if (closed) rows.push([closed.key, stored(closed.data)]);
+      if (memory.position > position || rows.length > 0) void store.put({ ...Object.fromEntries(rows), [memory.key]: store.header() });
       return true;
     },
 
+    setMessages(messages) {
+      memory.messages = messages;
+      memory.bytes = serializedBytes(messages);
+      memory.text = messages.every((stored) => typeof stored === "string") ? messages.join("\n") : null;
+    },
+
     header(firing = 0) {
-      const { object, epoch, base, position, last, messages } = memory;
-      // With nothing waiting the native slot holds the object's own alarm, and the row need not.
-      const { running } = memory;
-      const kept = memory.own ?? (running && { ...running, retryCount: running.retryCount + 1 });
-      const own = position > memory.done || firing ? kept : null;
-      const trouble = memory.trouble.attempts ? memory.trouble : null;
-      return { v: 1, object, epoch, base, position, last, messages, trouble, own, firing };
+      if (isOver(memory.trouble) && memory.done >= memory.trouble.through) memory.trouble = CALM;
+      const { epoch, base, position, first, last, text, own, running, trouble, paused, aside, laned, dead, late, since, done, main } =
+        memory;
+      const gaps = main !== position - done;
+      let rest = "";
+      if (own || running || trouble !== CALM || firing || paused || aside || laned || dead || late || gaps) {
+        // While the outbox does not want to be woken the native slot holds the object's own alarm, and the row need not.
+        const kept = own ?? (running && { ...running, retryCount: running.retryCount + 1 });
+        const rare = {
+          own: store.waits() || firing ? kept : null,
+          trouble: trouble === CALM ? undefined : trouble,
+          main: gaps ? main : undefined,
+          ...{ firing, paused, aside, laned, dead, late, since },
+        };
+        rest = `,${JSON.stringify(rare).slice(1, -1)}`;
+      }
+      const head = `{"v":1,"object":${quoted},"epoch":"${epoch}","base":${base},"position":${position},"first":${first},"last":${last}${rest}}`;
+      return text === null ? { ...JSON.parse(head), messages: memory.messages } : text ? `${head}\n${text}` : head;
     },
 
     saveHeader: () => store.native.put(memory.key, store.header()),
 
-    async read(limit, hand) {
-      if (hand) memory.moved = null;
-      const batch: Batch = { messages: [], rows: [] };
-      const add = (stream: SegmentRow): void => {
-        const wanted = stream.messages.slice(0, limit - batch.messages.length);
-        batch.messages.push(...wanted.map((stored) => ({ stream, stored })));
-      };
-      let bytes = 0;
-      for (let from = memory.first; from <= memory.last; ) {
-        const { last } = memory;
-        const found = await page(from, last);
-        // None of these can be read. A put may have closed another segment meanwhile.
-        if (found.length === 0) from = last + 1;
-        for (const segment of found) {
-          if (batch.messages.length >= limit || bytes > BATCH_BYTES) return batch;
-          add(segment.row);
-          batch.rows.push(segment);
-          bytes += serializedBytes(segment.row);
-          from = segment.number + 1;
+    async list(range) {
+      const rows: Row[] = [];
+      for (const [key, value] of await store.native.list(range)) {
+        try {
+          rows.push({ key, data: decode(value) });
+        } catch (error) {
+          emit({ type: "unreadable", row: key, error });
         }
       }
-      // No await since the last segment was seen to be the last: nothing can have moved there.
-      const before = batch.messages.length;
-      add({ ...memory });
-      if (hand) memory.taken = batch.messages.length > before;
-      // Everything that is left can't be read: nothing waits.
-      if (hand && batch.messages.length === 0) memory.done = memory.position;
-      return batch;
+      return rows;
     },
 
-    clear({ messages, rows }, firing, save) {
-      const newest = messages.at(-1)?.stored;
-      const through = newest ? positionOf(newest) : memory.done;
-      const deleted: string[] = [];
-      const kept: Record<string, unknown> = {};
-      memory.done = through;
-      const waits = (stored: StoredMessage) => positionOf(stored) > through;
-      for (const { number, row } of memory.moved ? [...rows, memory.moved] : rows) {
-        const rest = row.messages.filter(waits);
-        // Up to the first that still holds messages.
-        if (memory.first <= number && Object.keys(kept).length === 0) memory.first = rest.length > 0 ? number : number + 1;
-        if (rest.length > 0) kept[segmentKey(number)] = { ...row, messages: rest };
-        else deleted.push(segmentKey(number));
+    async page(kind, start, last, limit = PAGE_ROWS) {
+      const end = numberedKey(kind, last + 1);
+      if (start >= end) return [];
+      try {
+        return await store.list({ start, end, limit });
+      } catch (error) {
+        // A list fails from the row on that can't be read: halve the range until only that row is left.
+        const list = (from: number, last: number) =>
+          store.list({ start: numberedKey(kind, from), end: numberedKey(kind, last + 1), limit }).catch(() => null);
+        let lost = keyNumber(start);
+        for (let high = last; lost < high; ) {
+          const middle = Math.floor((lost + high) / 2);
+          if (await list(lost, middle)) lost = middle + 1;
+          else high = middle;
+        }
+        // If that row can be read now, it was not the row that failed.
+        if (await list(lost, lost)) throw error;
+        emit({ type: "unreadable", row: numberedKey(kind, lost), error });
+        return [...(await store.page(kind, start, lost - 1, limit)), ...(await store.page(kind, numberedKey(kind, lost + 1), last, limit))];
       }
-      memory.taken = false;
-      const rest = memory.messages.filter(waits);
-      if (save || rest.length < memory.messages.length) {
-        memory.messages = rest;
-        memory.bytes = serializedBytes(rest);
-        kept[memory.key] = store.header(store.pending() ? 0 : firing);
-      }
-      return Promise.all([store.delete(deleted), store.put(kept)]);
     },
 
     put(entries, options) {
@@ -314,10 +368,21 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
 
     delete: async (keys, options) =>
       (await inParts(keys, (part) => store.native.delete(part, options))).reduce((sum, count) => sum + count, 0),
+
+    write(rows) {
+      const keys = Object.keys(rows);
+      const deleted = keys.filter((key) => rows[key] === undefined);
+      const kept = Object.fromEntries(keys.filter((key) => rows[key] !== undefined).map((key) => [key, rows[key]]));
+      return Promise.all([store.delete(deleted), store.put(kept)]);
+    },
   };
   return store;
 }
 
+/** A row of messages as it goes to storage. */
+export function stored({ messages, ...head }: SegmentRow): unknown {
+  return encode(head, messages);
+}
 /** Calls `write` with as many items at a time as storage takes, all in this turn. */
 function inParts<T, R>(items: readonly T[], write: (part: T[]) => Promise<R>): Promise<R[]> {
   const writes: Promise<R>[] = [];
@@ -325,13 +390,16 @@ function inParts<T, R>(items: readonly T[], write: (part: T[]) => Promise<R>): P
   return Promise.all(writes);
 }
 
-/** The largest message, in bytes, by backend (Durable Objects limits page). A local run enforces no limit on KV-backed objects. */
-export function maxMessageBytes(storage: DurableObjectStorage): number {
-  let bytes = 2 ** 17;
+/** Whether the object is SQLite-backed. On KV-backed objects the runtime refuses `sql`, locally as well (tried on workerd 1.20260730). */
+export function isSqlite(storage: DurableObjectStorage): boolean {
   try {
-    // On KV-backed objects the runtime refuses this, locally as well (tried on workerd 1.20260730).
-    void storage.sql.databaseSize;
-    bytes *= 16;
-  } catch {}
-  return bytes - ROW_BYTES;
+    return storage.sql.databaseSize >= 0;
+  } catch {
+    return false;
+  }
+}
+
+/** The largest message, in bytes, by backend (Durable Objects limits page). A local run enforces no limit on KV-backed objects. */
+export function maxMessageBytes(sqlite: boolean): number {
+  return 2 ** (sqlite ? 21 : 17) - ROW_BYTES;
 }

@@ -1,12 +1,14 @@
 /** The wrapper: turns a Durable Object class into one with an outbox, and leaves everything else about it as it was. */
 
 import { alarmSlot } from "./alarm.js";
-import { deliveryOf, type SendMessages } from "./delivery.js";
+import type { Send } from "./call.js";
+import { deliveryOf } from "./delivery.js";
 import { expected } from "./errors.js";
-import { manager, type OutboxManager, type Parts } from "./manager.js";
+import { manager, type OutboxManager } from "./manager.js";
 import type { OutboxDelivery, OutboxMessage, OutboxProcessor } from "./message.js";
 import { bindNative, define } from "./native.js";
 import { type OutboxOptions, settings } from "./options.js";
+import type { Parts } from "./parts.js";
 import { shadow } from "./shadow.js";
 import { storeOf } from "./store.js";
 
@@ -61,10 +63,10 @@ export function withTransactionalOutbox<C extends OutboxClass, const B extends s
       const native = bindNative(ctx.storage);
       const store = storeOf(ctx.id.toString(), native, emit);
       const alarm = alarmSlot(store, emit);
-      const delivery = deliveryOf(store, alarm, chosen);
+      const delivery = deliveryOf(store, alarm, chosen, native.sync);
       const ours = {
         alarm: (info?: AlarmInvocationInfo) => alarm.handle(info, (died) => delivery.run(died)),
-        sendMessages: (...args: Parameters<SendMessages>) => delivery.send?.(...args),
+        sendMessages: (...args: Parameters<Send>) => delivery.send?.(...args),
       };
       /** The runtime calls an own `alarm`, and refuses own properties over RPC. */
       const adopt = (): void => {
@@ -80,8 +82,9 @@ export function withTransactionalOutbox<C extends OutboxClass, const B extends s
         await store.load();
         await alarm.load(delivery.nextWake());
         parts.loading = null;
+        delivery.kick();
       });
-      const parts: Parts = { ctx, store, alarm, delivery, emit, loading };
+      const parts: Parts = { ctx, store, alarm, delivery, settings: chosen, loading };
       shadow(parts, native);
       super(ctx, { ...env, [chosen.binding]: manager(parts) }, ...rest);
       adopt();

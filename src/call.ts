@@ -1,0 +1,81 @@
+/** One call of `sendMessages`: its time limit, and the outcomes that it gives to single messages. */
+
+import { seconds } from "./envelope.js";
+import { expected, OutboxError } from "./errors.js";
+import type { OutboxDelivery, OutboxMessage } from "./message.js";
+import type { Settings } from "./options.js";
+
+/** The longest text of an error that is kept with a message, in UTF-16 units. */
+const ERROR_LENGTH = 500;
+
+/** The class's `sendMessages`, bound to the instance. */
+export type Send = (messages: OutboxMessage<never>[], delivery: OutboxDelivery) => unknown;
+
+/** What `sendMessages` said of one message. */
+export type Outcome =
+  | { readonly type: "ack" }
+  | { readonly type: "retry"; readonly delayMs?: number }
+  | { readonly type: "reject"; readonly reason: string };
+
+export interface Call {
+  /** What was said before the call ended, by id. */
+  readonly outcomes: ReadonlyMap<string, Outcome>;
+  /** Resolves when the call has ended: with the error when it failed or took too long. Never rejects. */
+  readonly settled: Promise<{ error: unknown } | null>;
+}
+
+/** Calls `sendMessages` in this turn. */
+export function callOf(messages: OutboxMessage[], { timeoutSeconds, emit }: Settings, send: Send | null): Call {
+  const outcomes = new Map<string, Outcome>();
+  const ids = new Set(messages.map(({ id }) => id));
+  const controller = new AbortController();
+  let open = true;
+
+  const give = (id: string, outcome: Outcome): void => {
+    if (!open) emit({ type: "late_outcome", id, outcome: outcome.type });
+    else if (!ids.has(id)) throw expected("id", "the id of a message of this call", id);
+    // The first outcome wins.
+    else if (!outcomes.has(id)) outcomes.set(id, outcome);
+  };
+  const delivery: OutboxDelivery = {
+    signal: controller.signal,
+    ack: (id) => give(id, { type: "ack" }),
+    retry(id, { delaySeconds } = {}) {
+      if (delaySeconds === undefined) give(id, { type: "retry" });
+      else give(id, { type: "retry", delayMs: seconds("delaySeconds", delaySeconds, 0) });
+    },
+    reject: (id, reason) => give(id, { type: "reject", reason: textOf(reason) }),
+  };
+
+  const settled = (async () => {
+    if (!send) throw new OutboxError("send_messages_missing", "The class has no sendMessages().");
+    let timer = 0;
+    const timeout = new Promise((_, reject) => {
+      timer = setTimeout(() => {
+        open = false;
+        const error = new OutboxError("timeout", `sendMessages took over ${timeoutSeconds} s.`);
+        reject(error);
+        controller.abort(error);
+      }, timeoutSeconds * 1000);
+    });
+    const sent = (async () => send(messages as OutboxMessage<never>[], delivery))();
+    await Promise.race([sent, timeout]).finally(() => clearTimeout(timer));
+    return null;
+  })().catch((error: unknown) => ({ error }));
+
+  return {
+    outcomes,
+    settled: settled.finally(() => {
+      open = false;
+    }),
+  };
+}
+
+/** An error, or whatever was thrown in its place, as a text that is short enough to be kept. */
+export function textOf(error: unknown): string {
+  try {
+    return String((error as Error | null | undefined)?.message ?? error ?? "").slice(0, ERROR_LENGTH);
+  } catch {
+    return "An error that has no text.";
+  }
+}

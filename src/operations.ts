@@ -1,0 +1,262 @@
+/** Operations: what whoever is on call sees of an outbox and does to it. */
+
+import { expected } from "./errors.js";
+import { identify, type More, type OutboxListed, positionOf, present, type Read, readMessage } from "./message.js";
+import { within } from "./options.js";
+import type { Parts } from "./parts.js";
+import { idKey, type Kind, type KnownId, keyNumber, kindOf, LANES, LAST_NUMBER, numberedKey, rowsOf } from "./rows.js";
+import { NEVER, PAGE_ROWS, type Row, stored } from "./store.js";
+import { tried } from "./trouble.js";
+
+/** What `list` shows. */
+export interface OutboxListOptions {
+  /**
+   * `"pending"` (default): in the queue, waiting for nothing but its turn. `"delayed"`: waiting for a time, or behind a
+   * message with the same ordering key. `"dead"`: given up.
+   */
+  state?: "pending" | "delayed" | "dead";
+  /** How many at most. Default 100, from 1 to 1,000. */
+  limit?: number;
+  /** Continue behind the message with this id, the last of the page before. */
+  after?: string;
+}
+
+/** The rows in which messages of a state stand. */
+const KINDS = { pending: ["s"], delayed: ["t", "k", "s"], dead: ["d"] } as const;
+
+/** The operations of one object's manager. `wake` arms the next wake-up, and is called in the turn of the writes. */
+export function operations({ store, delivery, ...parts }: Parts, wake: () => Promise<void> | undefined): object {
+  const { memory } = store;
+  const { queue } = delivery;
+
+  /** Messages in rows of a kind, in the order in which they stand; those of the queue with those of the header, whose row is `null`. */
+  async function* messagesOf(kind: Kind, after = 0): AsyncGenerator<Read & { row: Row | null }> {
+    const begin = kind === "s" ? ((await segmentAt(after))?.key ?? numberedKey("s", memory.first)) : rowsOf(kind, after);
+    for (let start = begin; ; ) {
+      const { last } = memory;
+      const rows =
+        kind === "k"
+          ? await store.list({ start, end: LANES, limit: PAGE_ROWS })
+          : await store.page(kind, start, kind === "s" ? last : LAST_NUMBER);
+      for (const row of rows) {
+        start = `${row.key}\0`;
+        for (const message of row.data.messages) yield { ...readMessage(row.data, message), row };
+      }
+      if (rows.length > 0 || (kind === "s" && memory.last > last)) continue;
+      if (kind === "s") for (const message of memory.messages) yield { ...readMessage(memory, message), row: null };
+      return;
+    }
+  }
+
+  /** The last segment that begins at or before a position. */
+  async function segmentAt(position: number): Promise<Row | undefined> {
+    let found: Row | undefined;
+    for (let low = memory.first, high = memory.last; position > 0 && low <= high; ) {
+      const middle = Math.floor((low + high) / 2);
+      const [row] = await store.page("s", numberedKey("s", middle), high, 1);
+      const [first] = row?.data.messages ?? [];
+      if (row && first !== undefined && positionOf(first) <= position) {
+        found = row;
+        low = keyNumber(row.key) + 1;
+      } else high = middle - 1;
+    }
+    return found;
+  }
+
+  /** Where the message with this id stands, as far as the id or its row tells. */
+  async function locate(id: unknown): Promise<number | undefined> {
+    if (typeof id !== "string") throw expected("id", "the id of a message", id);
+    const [, epoch, sequence] = /^(.+)-(\d{15})$/s.exec(id) ?? [];
+    if (epoch === memory.epoch) return memory.base + Number(sequence);
+    return (await store.native.get<KnownId>(idKey(id.slice(0, 256))))?.[0];
+  }
+
+  function idOf({ stream, position, more }: Read): string {
+    return identify(stream, position, more.id).id;
+  }
+
+  /** Dead letters in steps, each of which `each` turns into what is written in one commit. Resolves to how many there were. */
+  async function ofDead(ids: string[] | undefined, each: (letter: Read, rows: Record<string, unknown>) => void): Promise<number> {
+    if (ids !== undefined && !Array.isArray(ids)) throw expected("ids", "a list of ids", ids);
+    await parts.loading;
+    return queue.alone(async () => {
+      let count = 0;
+      const step = async (letters: Read[]): Promise<void> => {
+        const rows: Record<string, unknown> = {};
+        for (const letter of letters) {
+          rows[numberedKey("d", letter.position)] = undefined;
+          memory.dead--;
+          each(letter, rows);
+        }
+        count += letters.length;
+        if (letters.length === 0) return;
+        rows[memory.key] = store.header();
+        const written = store.write(rows);
+        void wake();
+        await written;
+      };
+      const scanned = new Set<string>();
+      for (const id of ids ?? []) {
+        const position = await locate(id);
+        if (position === undefined) scanned.add(id);
+        else {
+          const [row] = await store.page("d", numberedKey("d", position), position, 1);
+          await step(row ? row.data.messages.map((message) => readMessage(row.data, message)).filter((letter) => idOf(letter) === id) : []);
+        }
+      }
+      if (ids && scanned.size === 0) return count;
+      let letters: Read[] = [];
+      for await (const letter of messagesOf("d")) {
+        if (!ids || scanned.has(idOf(letter))) letters.push(letter);
+        if (letters.length < PAGE_ROWS) continue;
+        await step(letters);
+        letters = [];
+      }
+      await step(letters);
+      return count;
+    });
+  }
+
+  return {
+    async list({ state = "pending", limit, after }: OutboxListOptions = {}) {
+      if (!Object.hasOwn(KINDS, state)) throw expected("options.state", '"pending", "delayed" or "dead"', state);
+      const most = within("options.limit", limit, [100, 1, 1000, 1]);
+      await parts.loading;
+      const from = after === undefined ? 0 : await locate(after);
+      const now = Date.now();
+      const listed: OutboxListed[] = [];
+      // In the order of positions a page begins where its last one ended. Where times come first, or the id tells no position, that is looked for.
+      let behind = after === undefined || (from !== undefined && state !== "delayed");
+      for (const kind of KINDS[state]) {
+        for await (const { row, ...read } of messagesOf(kind, behind ? from : 0)) {
+          const { more, position } = read;
+          const { due = 0, attempts = 0, reason, error = "", first = 0, last = 0 } = more;
+          if (!behind) behind = idOf(read) === after;
+          else if (behind && state !== "delayed" && position <= (from ?? 0)) continue;
+          else if (kind !== "s" || due > now === (state === "delayed")) {
+            const shown = present(read, kind === "s" ? tried(memory.trouble, position) : attempts);
+            const rest = state === "dead" ? { reason, error, firstFailedAt: first, lastFailedAt: last } : due > now && { deliverAt: due };
+            if (listed.push({ ...shown, ...rest }) >= most) return listed;
+          }
+        }
+      }
+      return listed;
+    },
+
+    async stats() {
+      await parts.loading;
+      const { main, late, aside, laned, lanes, dead, trouble, paused, since } = memory;
+      const { failures } = trouble;
+      const [head] = main ? await store.page("s", numberedKey("s", memory.first), memory.last, 1) : [];
+      const data = head?.data ?? memory;
+      const at = Math.min(since || NEVER, main && data.messages[0] !== undefined ? readMessage(data, data.messages[0]).at : NEVER);
+      const wake = delivery.nextWake();
+      return {
+        pending: main - late,
+        delayed: late + aside + lanes.size,
+        blocked: laned - lanes.size,
+        dead,
+        oldestAgeSeconds: at < NEVER ? Math.max(0, Date.now() - at) / 1000 : 0,
+        nextAttemptAt: wake < NEVER ? wake : null,
+        breaker: failures > 0 ? "open" : "closed",
+        failures,
+        paused,
+      };
+    },
+
+    redrive: (ids?: string[]) =>
+      ofDead(ids, (letter, rows) => {
+        const { id, key, headers, alone } = letter.more;
+        const more: More = {
+          ...(id !== undefined && { id }),
+          ...(key !== undefined && { key }),
+          ...(headers && { headers }),
+          ...(alone && { alone }),
+        };
+        queue.join(key, [{ ...letter, more }], rows);
+        if (key !== undefined) queue.wakeLane(key, rows);
+      }),
+
+    discard: (ids: string[]) =>
+      ofDead(ids ?? null, ({ more }, rows) => {
+        if (more.id !== undefined) rows[idKey(more.id)] = undefined;
+      }),
+
+    async cancel(id: string) {
+      await parts.loading;
+      return queue.alone(async () => {
+        const position = await locate(id);
+        for (const kind of ["s", "t", "k"] as const) {
+          for await (const { row, ...read } of messagesOf(kind, kind === "s" ? position : 0)) {
+            if (kind === "s" && position !== undefined && read.position > position) break;
+            if (idOf(read) === id) return remove(row, read);
+          }
+        }
+        return false;
+      });
+    },
+
+    async pause() {
+      await parts.loading;
+      memory.paused = true;
+      const saved = store.saveHeader();
+      void wake();
+      return saved;
+    },
+
+    async resume() {
+      await parts.loading;
+      memory.paused = false;
+      if (memory.main) memory.next = 0;
+      if (memory.aside + memory.laned) memory.due = 0;
+      const saved = store.saveHeader();
+      await Promise.all([saved, wake()]);
+      delivery.kick();
+    },
+
+    async flush() {
+      await parts.loading;
+      if (store.waits()) await delivery.run(false);
+    },
+
+    async newEpoch() {
+      await parts.loading;
+      return store.newEpoch();
+    },
+  };
+
+  /** Takes a message that has never been handed over out of its row. */
+  async function remove(found: Row | null, { position, more }: Read): Promise<boolean> {
+    const { batch } = queue;
+    const held = batch?.handed.some((entry) => entry.position === position);
+    // The message may have moved since its row was read, and whoever holds the row will write it as it holds it.
+    const header = memory.messages.some((message) => positionOf(message) === position);
+    const row = header ? null : ([...(batch?.rows ?? []), ...memory.recent].find(({ key }) => key === found?.key) ?? found);
+    const messages = (row?.data ?? memory).messages;
+    const rest = messages.filter((message) => positionOf(message) !== position);
+    const attempts = row && kindOf(row.key) !== "s" ? more.attempts : tried(memory.trouble, position);
+    if (held || attempts || rest.length === messages.length) return false;
+    if (batch) batch.entries = batch.entries.filter((entry) => entry.position !== position);
+    const rows: Record<string, unknown> = {};
+    const kind = row ? kindOf(row.key) : "s";
+    if (row) {
+      row.data.messages = rest;
+      rows[row.key] = rest.length > 0 ? stored(row.data) : undefined;
+    } else store.setMessages(rest);
+    if (kind === "t") memory.aside--;
+    else if (kind === "k") {
+      memory.laned--;
+      queue.wakeLane(more.key ?? "", rows);
+    } else {
+      memory.main--;
+      if (more.due !== undefined) memory.late--;
+    }
+    if (memory.main === 0) memory.next = NEVER;
+    if (more.id !== undefined) rows[idKey(more.id)] = undefined;
+    rows[memory.key] = store.header();
+    const written = store.write(rows);
+    void wake();
+    await written;
+    return true;
+  }
+}

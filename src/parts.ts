@@ -1,0 +1,16 @@
+/** The parts of one object's outbox, as those who work with several of them get them. */
+
+import type { AlarmSlot } from "./alarm.js";
+import type { Delivery } from "./delivery.js";
+import type { Settings } from "./options.js";
+import type { Store } from "./store.js";
+
+export interface Parts {
+  readonly ctx: DurableObjectState;
+  readonly store: Store;
+  readonly alarm: AlarmSlot;
+  readonly delivery: Delivery;
+  readonly settings: Settings;
+  /** Settles when the outbox has read what the object left behind: `null` from then on. */
+  loading: Promise<void> | null;
+}

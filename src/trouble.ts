@@ -1,0 +1,78 @@
+/** How the destination fares, and which messages are under suspicion: pure steps from one state to the next. */
+
+/** The object's own alarm, while the outbox has the platform's one slot. */
+export interface OwnAlarm {
+  /** When the object asked to be woken, in milliseconds since the Unix epoch. */
+  readonly time: number;
+  /** When it is to be called: later than `time` only while it is retried. */
+  readonly due: number;
+  /** How often it has thrown. */
+  readonly retryCount: number;
+}
+
+/** The breaker, which is open while `failures` is above 0, and the search for a message that breaks its batch. */
+export interface Trouble {
+  /** Failed calls of `sendMessages` in a row, those included that died with their isolate. */
+  readonly failures: number;
+  /** No attempt before this time, in milliseconds since the Unix epoch; 0 when all is well. */
+  readonly retryAt: number;
+  /** So many messages at the head hold the one that breaks its batch, if one does. */
+  readonly suspects: number;
+  /** Something was delivered since the search began: so the destination is not down. */
+  readonly proven: boolean;
+  /** A run that saw an earlier one die has begun, and has not ended. */
+  readonly lease: boolean;
+  /** The position of the message that this run, under a lease, hands over alone; or 0. */
+  readonly alone: number;
+  /** The last position that was handed over in vain, and how often at most a message up to it has been. */
+  readonly through: number;
+  readonly attempts: number;
+}
+
+export const CALM: Trouble = {
+  failures: 0,
+  retryAt: 0,
+  suspects: 0,
+  proven: false,
+  lease: false,
+  alone: 0,
+  through: 0,
+  attempts: 0,
+};
+
+/** How often a message of the queue may have been handed over: never too few. */
+export function tried({ through, attempts }: Trouble, position: number): number {
+  return position <= through ? attempts : 0;
+}
+
+/** Whether nothing of it matters but the attempts that it counted. */
+export function isOver({ failures, suspects, lease }: Trouble): boolean {
+  return failures === 0 && suspects === 0 && !lease;
+}
+
+/** How many messages the next call gets at most: half of those under suspicion, while any are. */
+export function probeSize({ suspects }: Trouble, batchSize: number): number {
+  return suspects ? Math.min(batchSize, Math.ceil(suspects / 2)) : batchSize;
+}
+
+/**
+ * After a call that failed.
+ *
+ * @param kept messages of the call that are kept
+ * @param settled whether the call settled others before it failed
+ */
+export function afterFailure(trouble: Trouble, kept: number, settled: boolean, retryAt: number): Trouble {
+  const { failures, proven } = trouble;
+  return { ...trouble, failures: failures + 1, retryAt, suspects: kept, proven: proven || settled, lease: false, alone: 0 };
+}
+
+/** After the message that broke its batch has been found: all others go on at once. */
+export function afterPoison({ through, attempts }: Trouble): Trouble {
+  return { ...CALM, through, attempts };
+}
+
+/** After a call that delivered `sent` messages: the breaker closes at once, and the search goes on in what is left. */
+export function afterSuccess({ suspects, through, attempts }: Trouble, sent: number): Trouble {
+  const left = Math.max(0, suspects - sent);
+  return { ...CALM, through, attempts, suspects: left, proven: left > 0 };
+}
