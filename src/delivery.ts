@@ -8,7 +8,7 @@ import type { Settings } from "./options.js";
 import { type Batch, type Entry, isAside, MAX_LANES, type Queue, queueOf } from "./queue.js";
 import { retryDelayMs } from "./retry.js";
 import { NEVER, type Store } from "./store.js";
-import { afterFailure, afterPoison, afterSuccess, isOver, probeSize } from "./trouble.js";
+import { afterFailure, afterPoison, afterSuccess, inVain, isOver, probeSize } from "./trouble.js";
 
 /** After this long, in milliseconds, a run hands over to the next alarm: far from the platform's limit of 15 minutes. */
 const RUN_BUDGET_MS = 60_000;
@@ -62,7 +62,10 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
         }
       }
       if (memory.paused) return void (await settle({ ...batch, entries: [] }));
-      if (batch.entries.length === 0) return void alarm.setWake(Math.max(delivery.nextWake(), Date.now() + NOTHING_MS));
+      if (batch.entries.length === 0) {
+        const wake = delivery.nextWake();
+        return void alarm.setWake(wake > Date.now() ? wake : Date.now() + NOTHING_MS);
+      }
       const before = leased ? { ...memory.trouble, suspects: trouble.suspects } : trouble;
       const failed = batch.handed.length > 0 ? await hand(batch.handed) : null;
       const kept = batch.handed.filter(({ fate }) => !fate);
@@ -178,6 +181,7 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
     batch.entries = [entry];
     batch.handed = [];
     memory.trouble = afterPoison(trouble);
+    emit({ type: "died", ids: [present(entry, 1).id], error, failures: trouble.failures, retryAt: entry.more.due ?? 0 });
     return entry.fate !== undefined;
   }
 
@@ -190,10 +194,15 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
       entry.changed = true;
     }
     const full = batch.handed;
-    cut(batch, probeSize({ ...trouble, suspects: trouble.suspects || full.length }, batchSize));
+    cut(batch, probeSize({ ...trouble, lease: true, suspects: trouble.suspects || full.length }, batchSize));
     const { handed } = batch;
     const next = afterFailure(trouble, handed.length, false, retryAt());
-    memory.trouble = { ...next, ...inVain(full), lease: true, alone: handed.length === 1 ? (handed[0]?.position ?? 0) : 0 };
+    memory.trouble = {
+      ...next,
+      ...inVain(trouble, lastOf(full), memory.done),
+      lease: true,
+      alone: handed.length === 1 ? (handed[0]?.position ?? 0) : 0,
+    };
     const written = store.put({ ...queue.changed({ ...batch, entries: full }), [memory.key]: store.header() });
     tell("died", [], undefined, trouble.failures);
     return written;
@@ -213,7 +222,7 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
     const failures = trouble.lease ? trouble.failures - 1 : trouble.failures;
     memory.trouble = {
       ...afterFailure({ ...trouble, failures }, kept.length, kept.length < handed.length, retryAt(failures)),
-      ...inVain(handed),
+      ...inVain(trouble, lastOf(handed), memory.done),
     };
     const settled = batch ? settle(batch, true, true) : store.saveHeader();
     tell("failed", kept, error, failures);
@@ -224,11 +233,9 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
     return Date.now() + retryDelayMs(retry, failures + 1, Math.random());
   }
 
-  /** Counts an attempt for all messages of the queue up to the last of these. */
-  function inVain(handed: Entry[]): { through: number; attempts: number } {
-    const { trouble, done } = memory;
-    const through = Math.max(trouble.through, ...handed.filter((entry) => !isAside(entry)).map(({ position }) => position));
-    return { through, attempts: (done < trouble.through ? trouble.attempts : 0) + 1 };
+  /** The last position of the queue among these, or 0. */
+  function lastOf(handed: Entry[]): number {
+    return Math.max(0, ...handed.filter((entry) => !isAside(entry)).map(({ position }) => position));
   }
 
   function tell(type: "failed" | "died", kept: Entry[], error: unknown, before: number): void {

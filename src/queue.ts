@@ -195,17 +195,17 @@ export function queueOf(store: Store): Queue {
     let next = NEVER;
     for (let at = batch.entries.length - 1; at >= 0; at--) {
       const entry = batch.entries[at];
-      if (!entry || entry.fate !== "aside" || isAside(entry) || !((entry.more.due ?? 0) > now)) break;
+      if (entry?.fate !== "aside" || isAside(entry) || !((entry.more.due ?? 0) > now)) break;
       if (entry.more.key && memory.lanes.has(entry.more.key)) break;
       next = Math.min(next, entry.more.due ?? 0);
       batch.entries.pop();
     }
+    if (batch.entries.some((entry) => !isAside(entry))) return;
     memory.next = next;
+    if (next < NEVER) return;
     // Everything that is left can't be read: nothing waits.
-    if (!batch.entries.some((entry) => !isAside(entry)) && next === NEVER) {
-      memory.main = 0;
-      memory.done = memory.position;
-    }
+    memory.main = 0;
+    memory.done = memory.position;
   }
 
   /** Counts a message to what can be handed over, or to the dead letters when it has expired. */

@@ -18,7 +18,7 @@ import {
   type SegmentRow,
 } from "./rows.js";
 import { serializedBytes } from "./size.js";
-import { CALM, isOver, type OwnAlarm, type Trouble } from "./trouble.js";
+import { CALM, isOver, type OwnAlarm, type Trouble, tried } from "./trouble.js";
 
 /** Messages in one row: measured, see bench/. More makes a burst cheaper and each put slower. */
 export const ROW_MESSAGES = 16;
@@ -304,7 +304,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     },
 
     header(firing = 0) {
-      if (isOver(memory.trouble) && memory.done >= memory.trouble.through) memory.trouble = CALM;
+      if (isOver(memory.trouble) && tried(memory.trouble, memory.done + 1) === 0) memory.trouble = CALM;
       const { epoch, base, position, first, last, text, own, running, trouble, paused, aside, laned, dead, late, since, done, main } =
         memory;
       const gaps = main !== position - done;

@@ -24,9 +24,8 @@ export interface Trouble {
   readonly lease: boolean;
   /** The position of the message that this run, under a lease, hands over alone; or 0. */
   readonly alone: number;
-  /** The last position that was handed over in vain, and how often at most a message up to it has been. */
-  readonly through: number;
-  readonly attempts: number;
+  /** Up to which positions of the queue messages were handed over in vain, and how often: newest last. */
+  readonly vain: readonly (readonly [through: number, times: number])[];
 }
 
 export const CALM: Trouble = {
@@ -36,23 +35,40 @@ export const CALM: Trouble = {
   proven: false,
   lease: false,
   alone: 0,
-  through: 0,
-  attempts: 0,
+  vain: [],
 };
 
 /** How often a message of the queue may have been handed over: never too few. */
-export function tried({ through, attempts }: Trouble, position: number): number {
-  return position <= through ? attempts : 0;
+export function tried({ vain }: Trouble, position: number): number {
+  return vain.reduce((sum, [through, times]) => sum + (position <= through ? times : 0), 0);
 }
+
+/** Counts an attempt for the messages of the queue up to a position. Those up to `done` have left it. */
+export function inVain({ vain }: Trouble, through: number, done: number): Pick<Trouble, "vain"> {
+  const counted = vain.filter(([last]) => last > done);
+  const newest = counted.at(-1);
+  // Kept short: beyond so many steps the last ones count for each other, and so too many and never too few.
+  const merged = newest && (newest[0] === through || counted.length >= MOST_STEPS);
+  const step = merged ? ([Math.max(newest[0], through), newest[1] + 1] as const) : ([through, 1] as const);
+  return { vain: through > done ? [...(merged ? counted.slice(0, -1) : counted), step] : counted };
+}
+
+/** Halving a thousand takes ten. */
+const MOST_STEPS = 16;
 
 /** Whether nothing of it matters but the attempts that it counted. */
 export function isOver({ failures, suspects, lease }: Trouble): boolean {
   return failures === 0 && suspects === 0 && !lease;
 }
 
-/** How many messages the next call gets at most: half of those under suspicion, while any are. */
-export function probeSize({ suspects }: Trouble, batchSize: number): number {
-  return suspects ? Math.min(batchSize, Math.ceil(suspects / 2)) : batchSize;
+/**
+ * How many messages the next call gets at most. A batch that failed once is tried again as it is, because most failures
+ * pass. From then on, half of those under suspicion.
+ */
+export function probeSize({ failures, suspects, proven, lease }: Trouble, batchSize: number): number {
+  if (suspects === 0) return batchSize;
+  const again = failures === 1 && !proven && !lease;
+  return Math.min(batchSize, again ? suspects : Math.ceil(suspects / 2));
 }
 
 /**
@@ -67,12 +83,12 @@ export function afterFailure(trouble: Trouble, kept: number, settled: boolean, r
 }
 
 /** After the message that broke its batch has been found: all others go on at once. */
-export function afterPoison({ through, attempts }: Trouble): Trouble {
-  return { ...CALM, through, attempts };
+export function afterPoison({ vain }: Trouble): Trouble {
+  return { ...CALM, vain };
 }
 
 /** After a call that delivered `sent` messages: the breaker closes at once, and the search goes on in what is left. */
-export function afterSuccess({ suspects, through, attempts }: Trouble, sent: number): Trouble {
+export function afterSuccess({ suspects, vain }: Trouble, sent: number): Trouble {
   const left = Math.max(0, suspects - sent);
-  return { ...CALM, through, attempts, suspects: left, proven: left > 0 };
+  return { ...CALM, vain, suspects: left, proven: left > 0 };
 }

@@ -27,8 +27,9 @@ onBothBackends("a call that does not settle", (backend) => {
     held.open();
     await eventually(() => late);
     await drained(stub);
-    expect(callsOf(stub)).toEqual([numbers(2), numbers(2), numbers(2)]);
-    expect(stageOf(stub).calls.map(([first]) => first?.attempts)).toEqual([1, 2, 3]);
+    // Twice as it is, then in halves.
+    expect(callsOf(stub)).toEqual([numbers(2), numbers(2), [1], [2]]);
+    expect(stageOf(stub).calls.map(([first]) => first?.attempts)).toEqual([1, 2, 3, 3]);
   });
 
   it("does not abort the signal of a call that settles in time", async () => {

@@ -93,8 +93,8 @@ onBothBackends("id", (backend) => {
     await drained(stub);
     const attempts = stageOf(stub).calls.map((call) => call.map(({ id, sequence }) => ({ id, sequence })));
     expect(attempts.length).toBeGreaterThanOrEqual(4);
-    for (const attempt of attempts) expect(receipts.slice(0, attempt.length)).toEqual(attempt);
-    expect(attempts.at(-1)).toEqual(receipts);
+    for (const attempt of attempts) expect(receipts).toEqual(expect.arrayContaining(attempt));
+    expect(attempts.flat()).toEqual(expect.arrayContaining(receipts));
   });
 });
 
