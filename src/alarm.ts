@@ -20,10 +20,12 @@ type Info = AlarmInvocationInfo | undefined;
 
 /** The alarm slot of one object. */
 export interface AlarmSlot {
+  /** The time, in milliseconds since the Unix epoch: never before the alarm that is being handled, whatever the clock says. */
+  now(): number;
   /** The object's own `alarm` handler. */
   handler: ((info: Info) => unknown) | null;
-  /** The platform's call under way, or 0. The marker remembers it: should it be repeated after a crash, it is not the object's own. */
-  firing(): number;
+  /** The outbox's alarm that fires or still stands when nothing waits any more, or 0. The marker remembers it, because it is not the object's own. */
+  leftover(): number;
   /** After a start: learns what the native slot holds and mends the wake-up. */
   load(wake: number): Promise<void>;
   /**
@@ -44,8 +46,10 @@ export interface AlarmSlot {
 /**
  * Keeps one invariant: the native alarm stands no later than the earlier of the outbox's wake-up and the object's own
  * alarm. While nothing waits in the outbox, the native slot belongs to the object, untouched.
+ *
+ * @param keep leave the outbox's alarm standing when nothing waits any more, for the next message: it fires once at most
  */
-export function alarmSlot(store: Store, emit: Emit): AlarmSlot {
+export function alarmSlot(store: Store, emit: Emit, keep: boolean): AlarmSlot {
   const { memory } = store;
   /** The time of the alarm that is being handled; 0 when none is. */
   let firing = 0;
@@ -73,6 +77,7 @@ export function alarmSlot(store: Store, emit: Emit): AlarmSlot {
       return;
     }
     const time = Math.max(Math.min(wake, due), now + 1, floor + 1);
+    if (time === NEVER && keep && armed === stale) return;
     // An alarm that stands earlier stays: it costs a run at most, and moving one that is due at once would postpone it.
     if (armed <= time && (armed > now - LOST_MS || firing) && time < NEVER) return;
     memory.armed = time;
@@ -106,7 +111,7 @@ export function alarmSlot(store: Store, emit: Emit): AlarmSlot {
   }
 
   function isDue(time: number): boolean {
-    return time <= Math.max(firing, Date.now());
+    return time <= slot.now();
   }
 
   function startOwn(info?: Info): void {
@@ -153,8 +158,12 @@ export function alarmSlot(store: Store, emit: Emit): AlarmSlot {
     if (memory.wake === NEVER) {
       // The slot is the object's. What it sets replaces the call under way, which the platform no longer repeats.
       guarded = false;
+      const written = write();
+      const forgotten = memory.armed === stale;
       memory.armed = own?.time ?? NEVER;
-      return write();
+      // The marker must not take the object's alarm for the one that it has replaced.
+      if (forgotten) await store.saveHeader();
+      return written;
     }
     const saved = store.saveHeader();
     sync();
@@ -164,7 +173,9 @@ export function alarmSlot(store: Store, emit: Emit): AlarmSlot {
   const slot: AlarmSlot = {
     handler: null,
 
-    firing: () => (guarded ? firing : 0),
+    now: () => Math.max(firing, Date.now()),
+
+    leftover: () => (guarded ? firing : keep && memory.armed === stale ? stale : 0),
 
     async load(wake) {
       if (wake === NEVER && !slot.handler) return;
@@ -228,7 +239,9 @@ export function alarmSlot(store: Store, emit: Emit): AlarmSlot {
 
     methods: {
       getAlarm: async (options) =>
-        memory.wake === NEVER && !firing && !memory.own?.retryCount ? store.native.getAlarm(options) : (memory.own?.time ?? null),
+        memory.wake === NEVER && !firing && !memory.own?.retryCount && memory.armed !== stale
+          ? store.native.getAlarm(options)
+          : (memory.own?.time ?? null),
 
       // With a shared slot the platform does not see the argument, so it is checked here.
       async setAlarm(scheduledTime, options) {

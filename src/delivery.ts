@@ -88,14 +88,20 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
       await settle(batch, before !== memory.trouble && !(isOver(before) && isOver(memory.trouble)));
       if (before.failures > 0 && memory.trouble.failures === 0) emit({ type: "breaker_closed" });
       // After a lease the next run has the platform's own retries behind it again, which tell a death without a row being written.
-    } while (!leased && store.due() <= Date.now() && Date.now() < deadline);
+    } while (!leased && store.due() <= alarm.now() && Date.now() < deadline);
   }
 
   async function take(calm: boolean): Promise<Batch> {
     // Who takes a second argument can set a single message aside, and the next of its key must not be under way with it.
     const distinct = delivery.send?.length !== 1;
-    const batch = await queue.take(batchSize, distinct, calm);
-    return batch.entries.length > 0 || calm ? batch : queue.take(batchSize, distinct, true);
+    let batch: Batch;
+    do {
+      while (store.open) await store.open;
+      batch = await queue.take(batchSize, alarm.now(), distinct, calm);
+      if (batch.entries.length === 0 && !calm) batch = await queue.take(batchSize, alarm.now(), distinct, true);
+      // What was read of a transaction that is still open may yet be rolled back.
+    } while (store.open);
+    return batch;
   }
 
   /** Only the first `size` messages are handed over; what was read behind them is as if it had not been. */
@@ -111,10 +117,12 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
   async function hand(entries: Entry[]): Promise<{ error: unknown } | null> {
     for (const entry of entries) entry.attempts = queue.tried(entry) + 1;
     const messages = entries.map((entry) => present(entry, entry.attempts ?? 1));
+    // What becomes of the list and of its messages in there is not our affair.
+    const ids = messages.map(({ id }) => id);
     const call = callOf(messages, settings, delivery.send);
     const failed = await call.settled;
     for (const [i, entry] of entries.entries()) {
-      const outcome = call.outcomes.get(messages[i]?.id as string);
+      const outcome = call.outcomes.get(ids[i] as string);
       if (outcome?.type === "ack") entry.fate = "gone";
       if (outcome?.type === "retry") fail(entry, entry.more, "sendMessages asked for a retry.", outcome.delayMs);
       if (outcome?.type === "reject") bury(entry, "rejected", outcome.reason);
@@ -158,9 +166,17 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
     if (head.more.alone && isOver(before)) return true;
     if (before.suspects !== 1) return false;
     if (before.proven) return true;
-    const { key } = head.more;
-    const control = spare.find((entry) => entry !== head && !entry.more.alone && (key === undefined || entry.more.key !== key));
+    // Each time another, in case it breaks its call as well; of each ordering key only the first may go.
+    const keys = new Set([head.more.key]);
+    const others = spare.filter((entry) => {
+      const { key, alone } = entry.more;
+      if (entry === head || alone || (key !== undefined && keys.has(key))) return false;
+      keys.add(key);
+      return true;
+    });
+    const control = others[before.controls % others.length];
     if (!control) return false;
+    memory.trouble = { ...memory.trouble, controls: before.controls + 1 };
     batch.entries.push(control);
     batch.handed.push(control);
     if (await hand([control])) return false;
@@ -209,11 +225,11 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
   }
 
   /** The destination is in trouble: what was not settled is kept, and the outbox begins again at the same head, later. */
-  function backOff(batch: Batch | null, kept: Entry[], error: unknown): Promise<unknown> {
+  async function backOff(batch: Batch, kept: Entry[], error: unknown): Promise<void> {
     const { trouble } = memory;
-    const handed = batch?.handed ?? [];
+    const { handed } = batch;
     // Messages that would have moved behind others of their key stay, because those stay.
-    for (const entry of batch?.entries ?? []) if (entry.fate === "aside" && !handed.includes(entry)) delete entry.fate;
+    for (const entry of batch.entries) if (entry.fate === "aside" && !handed.includes(entry)) delete entry.fate;
     for (const entry of kept) {
       if (!isAside(entry)) continue;
       entry.more = { ...entry.more, attempts: entry.attempts ?? 1 };
@@ -221,12 +237,15 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
     }
     const failures = trouble.lease ? trouble.failures - 1 : trouble.failures;
     memory.trouble = {
-      ...afterFailure({ ...trouble, failures }, kept.length, kept.length < handed.length, retryAt(failures)),
+      ...afterFailure(
+        { ...trouble, failures },
+        kept.length,
+        handed.some(({ fate }) => fate),
+        retryAt(failures),
+      ),
       ...inVain(trouble, lastOf(handed), memory.done),
     };
-    const settled = batch ? settle(batch, true, true) : store.saveHeader();
-    tell("failed", kept, error, failures);
-    return settled;
+    await settle(batch, true, () => tell("failed", kept, error, failures));
   }
 
   function retryAt(failures: number = memory.trouble.failures): number {
@@ -253,10 +272,11 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
   }
 
   /** Does what the fates say, and arms the next wake-up in the same turn: an alarm must not outlive what it was armed for. */
-  async function settle(batch: Batch, save = false, failed = false): Promise<void> {
+  async function settle(batch: Batch, save = false, then: () => void = () => void alarm.setWake(delivery.nextWake())): Promise<void> {
+    while (store.open) await store.open;
     const { entries } = batch;
-    const written = queue.settle(batch, alarm.firing(), save);
-    if (!failed) void alarm.setWake(delivery.nextWake());
+    const written = queue.settle(batch, alarm.leftover(), save);
+    then();
     await written;
     for (const event of eventsOf(entries)) emit(event);
   }
@@ -278,7 +298,10 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
     run(died) {
       active ??= run(died)
         // Storage failed, not the destination. What waits is still stored; try again as after any failure.
-        .catch((error) => backOff(null, [], error))
+        .catch((error) => {
+          memory.due = memory.next = 0;
+          return backOff({ entries: [], handed: [], rows: [], lanes: [] }, [], error);
+        })
         .catch(() => {})
         .then(() => {
           active = null;
@@ -289,7 +312,7 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
     },
 
     kick() {
-      if (!immediate || kicked || active || memory.trouble.retryAt || store.due() > Date.now()) return;
+      if (!immediate || kicked || active || store.open || memory.trouble.retryAt || store.due() > Date.now()) return;
       kicked = true;
       const begin = () => {
         kicked = false;

@@ -41,13 +41,14 @@ export function envelope(options: OutboxPutOptions | undefined, now: number, exp
   if (deliverAt !== undefined) {
     const time = Number(deliverAt);
     if (delaySeconds !== undefined) throw expected("options.deliverAt", "absent beside delaySeconds", deliverAt);
-    if (!(time <= now + MOST_SECONDS * 1000) || typeof deliverAt === "string") throw expected("options.deliverAt", "a time", deliverAt);
+    const known = typeof deliverAt === "number" || deliverAt instanceof Date;
+    if (!known || !(time <= now + MOST_SECONDS * 1000)) throw expected("options.deliverAt", "a time", deliverAt);
     if (time > now) more.due = Math.ceil(time);
   }
   const life = seconds("options.expiresInSeconds", expiry, 0.001, expiresInSeconds);
   if (life > 0) more.expires = now + life;
   if (headers !== undefined) {
-    if (Object(headers) !== headers || !Object.values(headers).every((value) => typeof value === "string")) {
+    if (Object(headers) !== headers || Array.isArray(headers) || !Object.values(headers).every((value) => typeof value === "string")) {
       throw expected("options.headers", "an object of strings", headers);
     }
     more.headers = { ...headers };

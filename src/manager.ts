@@ -6,7 +6,6 @@ import { draft, identify, type OutboxDeadLetter, type OutboxListed, type OutboxR
 import { type OutboxListOptions, operations } from "./operations.js";
 import type { Parts } from "./parts.js";
 import { idKey, type KnownId, RESERVED } from "./rows.js";
-import { serializedBytes } from "./size.js";
 import { isSqlite, MAX_KEYS, maxMessageBytes } from "./store.js";
 
 /** The state of the outbox at this moment. Reading it costs a page of rows at most, whatever the backlog. */
@@ -92,8 +91,8 @@ export function manager(parts: Parts): OutboxManager {
   const sqlite = isSqlite(ctx.storage);
   const maxBytes = maxMessageBytes(sqlite);
   const wake = () => alarm.setWake(delivery.nextWake());
-  /** Where reading is asynchronous, puts with an id take turns. */
-  let turn: Promise<unknown> = Promise.resolve();
+  /** Where reading is asynchronous, puts take turns behind one with an id. */
+  let turn: Promise<void> | null = null;
 
   /**
    * Checks everything, then writes everything: once the object is loaded, nothing is written after an `await`.
@@ -108,18 +107,31 @@ export function manager(parts: Parts): OutboxManager {
       if (typeof key !== "string") throw expected("key", "a string", key);
       if (key.startsWith(RESERVED)) throw new OutboxError("reserved_key", "Keys from U+10FFFF on are the outbox's own.");
       // More entries than one put takes go down as several. A bad value among them must be found before the first is written.
-      if (keys.length >= MAX_KEYS - 2 && entries[key] !== undefined) draft(key, entries[key], maxBytes, false);
+      if (keys.length >= MAX_KEYS - 2 && entries[key] !== undefined) draft(key, entries[key], maxBytes);
     }
     const now = Date.now();
     const more = envelope(options, now, expiresInSeconds);
-    const checked = draft("msg", msg, maxBytes - (more ? serializedBytes(JSON.stringify(more)) : 0));
+    const checked = draft("msg", msg, maxBytes, more ?? null);
     if (parts.loading) await parts.loading;
-    if (more?.id === undefined) return commit();
-    const known = idKey(more.id);
-    if (sqlite) return commit(ctx.storage.kv.get<KnownId>(known));
-    const read = turn.then(() => store.native.get<KnownId>(known));
-    const done = read.then(commit);
-    turn = done.catch(() => {});
+    const id = more?.id;
+    const known = id === undefined ? undefined : idKey(id);
+    if (id?.startsWith(`${memory.epoch}-`)) throw expected("options.id", "a name of your own", id);
+    if (turn === null && (known === undefined || sqlite)) return commit(known === undefined ? known : ctx.storage.kv.get<KnownId>(known));
+    // A KV-backed object reads before it writes: whatever is put meanwhile takes its turn behind, as it is at the call.
+    const copy = structuredClone(given);
+    for (const key of keys) entries[key] = (copy as typeof entries)[key];
+    const done = Promise.resolve(turn)
+      .then(() => (known ? store.native.get<KnownId>(known) : undefined))
+      .then(commit);
+    const mine = done
+      .then(
+        () => {},
+        () => {},
+      )
+      .then(() => {
+        if (turn === mine) turn = null;
+      });
+    turn = mine;
     return done;
 
     async function commit(first?: KnownId): Promise<unknown> {
@@ -127,14 +139,14 @@ export function manager(parts: Parts): OutboxManager {
         throw new OutboxError("outbox_full", `${maxPending} messages wait already (maxPending).`);
       }
       const position = first ? 0 : store.append(entries, checked, now, more);
-      const { id, sequence } = identify(memory, position, more?.id);
-      const receipt = first ? { id, sequence: first[1], deduplicated: true } : { id, sequence };
-      if (more?.id !== undefined && !first) entries[idKey(more.id)] = [position, sequence];
+      const { sequence, ...named } = identify(memory, position, id);
+      const receipt = first ? { ...named, sequence: first[1], deduplicated: true } : { ...named, sequence };
+      if (known && !first) entries[known] = [position, sequence];
       try {
         const existed = deleted && store.delete(deleted, options);
         const written = store.put(entries, options);
         const armed = first ? undefined : wake();
-        if (!first) emit({ type: "stored", id, sequence });
+        if (!first) emit({ type: "stored", ...named, sequence });
         await written;
         if (armed) await armed;
         if (!first) delivery.kick();

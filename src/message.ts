@@ -2,7 +2,7 @@
 
 import { expected, OutboxError } from "./errors.js";
 import type { DeadReason } from "./events.js";
-import { isJson, serializedBytes } from "./size.js";
+import { isJson, isWide, serializedBytes } from "./size.js";
 
 /** One message as `sendMessages` gets it: plain data that survives `structuredClone`, RPC and, where `msg` does, `JSON.stringify`. */
 export interface OutboxMessage<M = unknown> {
@@ -139,13 +139,27 @@ export function readMessage({ object, epoch, base }: Stream, stored: StoredMessa
 
 /** The message at rest again, with something else going with it. */
 export function restored({ stored, position, at, msg }: Read, more: More): StoredMessage {
-  return typeof stored === "string" ? JSON.stringify([position, at, msg, more]).slice(1, -1) : [position, at, msg, more];
+  return atRest(position, at, typeof stored === "string" ? JSON.stringify(msg) : undefined, msg, more);
+}
+
+/** A message as it is stored: `json` is `msg` where JSON holds it. */
+export function atRest(position: number, at: number, json: string | undefined, msg: unknown, more?: More): StoredMessage {
+  if (json === undefined) return more ? [position, at, msg, more] : [position, at, msg];
+  return `${position},${at},${json}${more ? `,${moreText(json, more)}` : ""}`;
+}
+
+/** As JSON, and of one byte a character where the message is: one wide character would make storage take two for each of the whole row. */
+function moreText(json: string, more: More): string {
+  const text = JSON.stringify(more);
+  const escaped = (character: string) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return isWide(json) ? text : text.replace(/[^\0-\xff]/g, escaped);
 }
 
 /** A value that has been checked and copied, ready to be written: as JSON where that holds all of it. */
 export interface Draft {
   readonly json: string | undefined;
   readonly msg: unknown;
+  /** With what goes with it. */
   readonly bytes: number;
 }
 
@@ -153,19 +167,21 @@ export interface Draft {
  * Checks a value and takes a copy, so that what is stored is what it was at the call.
  *
  * @param name the argument that errors name
- * @param asJson whether it will be stored as JSON where that holds it; storage itself takes more bytes for some numbers
+ * @param more what goes with a message; without it nothing is stored as JSON, which takes fewer bytes for some numbers
  * @throws TypeError when it is `undefined` or can't be cloned. @throws OutboxError `too_large`.
  */
-export function draft(name: string, value: unknown, maxBytes: number, asJson = true): Draft {
+export function draft(name: string, value: unknown, maxBytes: number, more?: More | null): Draft {
   let msg: unknown;
-  const json = asJson && isJson(value) ? JSON.stringify(value) : undefined;
+  const json = more !== undefined && isJson(value) ? JSON.stringify(value) : undefined;
   try {
     if (!json) msg = structuredClone(value);
   } catch (cause) {
     throw expected(name, "a value that can be cloned", value, cause);
   }
   if (value === undefined) throw expected(name, "a value", value);
-  const bytes = serializedBytes(json ?? msg);
+  let bytes = serializedBytes(json ?? msg);
+  // The ordering key stands in the keys of rows, too, and there every character may take six bytes.
+  if (more) bytes += serializedBytes(moreText(json ?? "", more)) * (isWide(json ?? "") ? 2 : 1) + 6 * (more.key?.length ?? 0);
   if (bytes > maxBytes) throw new OutboxError("too_large", `${name} takes ${bytes} bytes, the limit is ${maxBytes}: send a key to it.`);
   return { json, msg, bytes };
 }

@@ -1,10 +1,10 @@
 /** Operations: what whoever is on call sees of an outbox and does to it. */
 
 import { expected } from "./errors.js";
-import { identify, type More, type OutboxListed, positionOf, present, type Read, readMessage } from "./message.js";
+import { digits, identify, type More, type OutboxListed, positionOf, present, type Read, readMessage, restored } from "./message.js";
 import { within } from "./options.js";
 import type { Parts } from "./parts.js";
-import { idKey, type Kind, type KnownId, keyNumber, kindOf, LANES, LAST_NUMBER, numberedKey, rowsOf } from "./rows.js";
+import { idKey, type Kind, type KnownId, keyNumber, kindOf, LANES, LAST_NUMBER, lanePrefix, numberedKey, rowsOf } from "./rows.js";
 import { NEVER, PAGE_ROWS, type Row, stored } from "./store.js";
 import { tried } from "./trouble.js";
 
@@ -22,7 +22,7 @@ export interface OutboxListOptions {
 }
 
 /** The rows in which messages of a state stand. */
-const KINDS = { pending: ["s"], delayed: ["t", "k", "s"], dead: ["d"] } as const;
+const KINDS = { pending: ["t", "s"], delayed: ["t", "k", "s"], dead: ["d"] } as const;
 
 /** The operations of one object's manager. `wake` arms the next wake-up, and is called in the turn of the writes. */
 export function operations({ store, delivery, ...parts }: Parts, wake: () => Promise<void> | undefined): object {
@@ -75,18 +75,36 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
     return identify(stream, position, more.id).id;
   }
 
-  /** Dead letters in steps, each of which `each` turns into what is written in one commit. Resolves to how many there were. */
-  async function ofDead(ids: string[] | undefined, each: (letter: Read, rows: Record<string, unknown>) => void): Promise<number> {
+  /** Reads a row as it stands when this resolves. Whoever has it in hand will write it as it has it, so that is the row. */
+  async function latest(range: DurableObjectListOptions): Promise<Row | undefined> {
+    for (;;) {
+      const { settled } = queue;
+      const [row] = await store.list({ ...range, limit: 1 });
+      // Meanwhile a batch may have changed it.
+      if (queue.settled === settled) return queue.batch?.rows.find(({ key }) => key === row?.key) ?? row;
+    }
+  }
+
+  /**
+   * Dead letters in steps, each of which `each` turns into what is written in one commit. Resolves to how many there were.
+   *
+   * @param lane reads first where a letter with an ordering key belongs
+   */
+  async function ofDead(
+    ids: unknown,
+    lane: boolean,
+    each: (letter: Read, rows: Record<string, unknown>, at?: Row) => void,
+  ): Promise<number> {
     if (ids !== undefined && !Array.isArray(ids)) throw expected("ids", "a list of ids", ids);
     await parts.loading;
     return queue.alone(async () => {
       let count = 0;
-      const step = async (letters: Read[]): Promise<void> => {
+      const step = async (letters: Read[], at?: Row): Promise<void> => {
         const rows: Record<string, unknown> = {};
         for (const letter of letters) {
           rows[numberedKey("d", letter.position)] = undefined;
           memory.dead--;
-          each(letter, rows);
+          each(letter, rows, at);
         }
         count += letters.length;
         if (letters.length === 0) return;
@@ -95,13 +113,24 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
         void wake();
         await written;
       };
+      /** Those without a key in one step, those with one each in its own. */
+      const steps = async (letters: Read[]): Promise<void> => {
+        await step(letters.filter(({ more }) => !lane || more.key === undefined));
+        for (const letter of letters) {
+          if (!lane || letter.more.key === undefined) continue;
+          const prefix = lanePrefix(letter.more.key);
+          await step([letter], await latest({ start: prefix, end: prefix + digits(letter.position + 1), reverse: true }));
+        }
+      };
       const scanned = new Set<string>();
       for (const id of ids ?? []) {
         const position = await locate(id);
         if (position === undefined) scanned.add(id);
         else {
           const [row] = await store.page("d", numberedKey("d", position), position, 1);
-          await step(row ? row.data.messages.map((message) => readMessage(row.data, message)).filter((letter) => idOf(letter) === id) : []);
+          const [letter] = row?.data.messages ?? [];
+          const read = row && letter !== undefined ? [readMessage(row.data, letter)] : [];
+          await steps(read.filter((letter) => idOf(letter) === id));
         }
       }
       if (ids && scanned.size === 0) return count;
@@ -109,10 +138,10 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
       for await (const letter of messagesOf("d")) {
         if (!ids || scanned.has(idOf(letter))) letters.push(letter);
         if (letters.length < PAGE_ROWS) continue;
-        await step(letters);
+        await steps(letters);
         letters = [];
       }
-      await step(letters);
+      await steps(letters);
       return count;
     });
   }
@@ -122,21 +151,22 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
       if (!Object.hasOwn(KINDS, state)) throw expected("options.state", '"pending", "delayed" or "dead"', state);
       const most = within("options.limit", limit, [100, 1, 1000, 1]);
       await parts.loading;
-      const from = after === undefined ? 0 : await locate(after);
+      const position = after === undefined ? undefined : await locate(after);
       const now = Date.now();
       const listed: OutboxListed[] = [];
-      // In the order of positions a page begins where its last one ended. Where times come first, or the id tells no position, that is looked for.
-      let behind = after === undefined || (from !== undefined && state !== "delayed");
+      let behind = after === undefined;
       for (const kind of KINDS[state]) {
-        for await (const { row, ...read } of messagesOf(kind, behind ? from : 0)) {
-          const { more, position } = read;
-          const { due = 0, attempts = 0, reason, error = "", first = 0, last = 0 } = more;
-          if (!behind) behind = idOf(read) === after;
-          else if (behind && state !== "delayed" && position <= (from ?? 0)) continue;
-          else if (kind !== "s" || due > now === (state === "delayed")) {
-            const shown = present(read, kind === "s" ? tried(memory.trouble, position) : attempts);
-            const rest = state === "dead" ? { reason, error, firstFailedAt: first, lastFailedAt: last } : due > now && { deliverAt: due };
-            if (listed.push({ ...shown, ...rest }) >= most) return listed;
+        // Where rows stand in the order of positions, a page begins where the last one ended. Elsewhere that is looked for.
+        const from = !behind && (kind === "s" || kind === "d") ? position : undefined;
+        for await (const { row, ...read } of messagesOf(kind, from)) {
+          const { due = 0, attempts = 0, reason, error = "", first = 0, last = 0 } = read.more;
+          if (state === "pending" && kind === "t" && due > now) break;
+          if (from !== undefined && read.position <= from) continue;
+          if (!behind && from === undefined) behind = idOf(read) === after;
+          else if (kind === "k" || kind === "d" || due > now === (state === "delayed")) {
+            const shown = present(read, kind === "s" ? tried(memory.trouble, read.position) : attempts);
+            const rest = kind === "d" ? { reason, error, firstFailedAt: first, lastFailedAt: last } : due > now && { deliverAt: due };
+            if (listed.push({ ...shown, ...rest } as OutboxListed) >= most) return listed;
           }
         }
       }
@@ -145,15 +175,15 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
 
     async stats() {
       await parts.loading;
-      const { main, late, aside, laned, lanes, dead, trouble, paused, since } = memory;
+      const { main, late, aside, ready, laned, lanes, dead, trouble, paused, since } = memory;
       const { failures } = trouble;
       const [head] = main ? await store.page("s", numberedKey("s", memory.first), memory.last, 1) : [];
       const data = head?.data ?? memory;
       const at = Math.min(since || NEVER, main && data.messages[0] !== undefined ? readMessage(data, data.messages[0]).at : NEVER);
       const wake = delivery.nextWake();
       return {
-        pending: main - late,
-        delayed: late + aside + lanes.size,
+        pending: main - late + ready,
+        delayed: late + aside - ready + lanes.size,
         blocked: laned - lanes.size,
         dead,
         oldestAgeSeconds: at < NEVER ? Math.max(0, Date.now() - at) / 1000 : 0,
@@ -165,7 +195,7 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
     },
 
     redrive: (ids?: string[]) =>
-      ofDead(ids, (letter, rows) => {
+      ofDead(ids, true, (letter, rows, at) => {
         const { id, key, headers, alone } = letter.more;
         const more: More = {
           ...(id !== undefined && { id }),
@@ -173,12 +203,17 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
           ...(headers && { headers }),
           ...(alone && { alone }),
         };
-        queue.join(key, [{ ...letter, more }], rows);
+        if (at && at.data.epoch === letter.stream.epoch) {
+          // In the midst of a row that stands already.
+          at.data.messages = [...at.data.messages, restored(letter, more)].sort((a, b) => positionOf(a) - positionOf(b));
+          rows[at.key] = stored(at.data);
+          memory.laned++;
+        } else queue.join(key, [{ ...letter, more }], rows);
         if (key !== undefined) queue.wakeLane(key, rows);
       }),
 
     discard: (ids: string[]) =>
-      ofDead(ids ?? null, ({ more }, rows) => {
+      ofDead(ids ?? null, false, ({ more }, rows) => {
         if (more.id !== undefined) rows[idKey(more.id)] = undefined;
       }),
 
@@ -216,7 +251,8 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
 
     async flush() {
       await parts.loading;
-      if (store.waits()) await delivery.run(false);
+      // A transaction would wait for itself: delivery waits for its end.
+      if (store.waits() && !store.open) await delivery.run(false);
     },
 
     async newEpoch() {
@@ -227,11 +263,11 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
 
   /** Takes a message that has never been handed over out of its row. */
   async function remove(found: Row | null, { position, more }: Read): Promise<boolean> {
+    const read = found && (await latest({ start: found.key, end: `${found.key}\0` }));
     const { batch } = queue;
     const held = batch?.handed.some((entry) => entry.position === position);
-    // The message may have moved since its row was read, and whoever holds the row will write it as it holds it.
-    const header = memory.messages.some((message) => positionOf(message) === position);
-    const row = header ? null : ([...(batch?.rows ?? []), ...memory.recent].find(({ key }) => key === found?.key) ?? found);
+    // A full header has moved its messages, and a segment that a put has closed a moment ago may be written again.
+    const row = read ?? memory.recent.find(({ data }) => data.messages.some((message) => positionOf(message) === position)) ?? null;
     const messages = (row?.data ?? memory).messages;
     const rest = messages.filter((message) => positionOf(message) !== position);
     const attempts = row && kindOf(row.key) !== "s" ? more.attempts : tried(memory.trouble, position);
@@ -243,8 +279,10 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
       row.data.messages = rest;
       rows[row.key] = rest.length > 0 ? stored(row.data) : undefined;
     } else store.setMessages(rest);
-    if (kind === "t") memory.aside--;
-    else if (kind === "k") {
+    if (row && kind === "t") {
+      memory.aside--;
+      if (keyNumber(row.key) === 0) memory.ready--;
+    } else if (kind === "k") {
       memory.laned--;
       queue.wakeLane(more.key ?? "", rows);
     } else {

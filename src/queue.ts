@@ -58,10 +58,11 @@ export interface Queue {
   /**
    * Reads what can be handed over next, up to `limit` messages: those that were set aside and are due, then the queue.
    *
+   * @param now the time, in milliseconds since the Unix epoch
    * @param distinct end before the second message of an ordering key
    * @param calm whether messages that break their batch may be tried
    */
-  take(limit: number, distinct: boolean, calm: boolean): Promise<Batch>;
+  take(limit: number, now: number, distinct: boolean, calm: boolean): Promise<Batch>;
   /**
    * Does with each message of the batch what its fate says: one turn, so one commit.
    *
@@ -79,6 +80,8 @@ export interface Queue {
   tried(entry: Entry): number;
   /** Runs what reads and then writes when no other such work is under way. */
   alone<R>(work: () => Promise<R>): Promise<R>;
+  /** How many batches have been settled: what was read of their rows before has changed. */
+  settled: number;
   /** The batch that is being read, or in the hands of `sendMessages`. */
   batch: Batch | null;
 }
@@ -214,11 +217,14 @@ export function queueOf(store: Store): Queue {
     batch.entries.push(entry);
     if (expires <= now) {
       entry.fate = "dead";
-      entry.more = { ...entry.more, reason: "expired", error: "It expired before it was delivered." };
+      const { first = now } = entry.more;
+      const error = "It expired before it was delivered.";
+      entry.more = { ...entry.more, attempts: queue.tried(entry), reason: "expired", error, first, last: now };
     } else batch.handed.push(entry);
   }
 
   const queue: Queue = {
+    settled: 0,
     batch: null,
 
     alone(work) {
@@ -227,9 +233,8 @@ export function queueOf(store: Store): Queue {
       return done;
     },
 
-    take: (limit, distinct, calm) =>
+    take: (limit, now, distinct, calm) =>
       queue.alone(async () => {
-        const now = Date.now();
         const batch: Batch = { entries: [], handed: [], rows: [], lanes: [] };
         queue.batch = batch;
         memory.moved = null;
@@ -251,6 +256,7 @@ export function queueOf(store: Store): Queue {
 
     settle(batch, firing, save) {
       queue.batch = null;
+      queue.settled++;
       const now = Date.now();
       const rows: Record<string, unknown> = {};
       const before = counts();
@@ -324,6 +330,7 @@ export function queueOf(store: Store): Queue {
           const { due = 0 } = more;
           rows[timerKey(due, position)] = stored({ v: 1, ...stream, messages: [restored({ stream, position, more, ...rest }, more)] });
           memory.aside++;
+          if (due === 0) memory.ready++;
           memory.due = Math.min(memory.due, due);
         }
         return;
@@ -346,13 +353,22 @@ export function queueOf(store: Store): Queue {
   };
 
   const counts = () =>
-    [memory.aside, memory.laned, memory.dead, memory.late, memory.main !== memory.position - memory.done && memory.main].join();
+    [
+      memory.aside,
+      memory.ready,
+      memory.laned,
+      memory.dead,
+      memory.late,
+      memory.main !== memory.position - memory.done && memory.main,
+    ].join();
 
   /** Takes a message out of the count of where it stood. Returns whether that was a lane. */
   function leave({ row, late }: Entry): boolean {
     const kind = row ? kindOf(row.key) : "h";
-    if (kind === "t") memory.aside--;
-    else if (kind === "k") memory.laned--;
+    if (row && kind === "t") {
+      memory.aside--;
+      if (keyNumber(row.key) === 0) memory.ready--;
+    } else if (kind === "k") memory.laned--;
     else {
       memory.main = Math.max(0, memory.main - 1);
       if (late) memory.late--;

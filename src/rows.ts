@@ -84,6 +84,8 @@ export interface SegmentRow extends Stream {
 export interface Counts {
   /** Messages that wait for a time, each in a row of its own. */
   readonly aside: number;
+  /** Those of them whose time is 0, because they were redriven. */
+  readonly ready: number;
   /** Messages in lanes. */
   readonly laned: number;
   /** Dead letters. */

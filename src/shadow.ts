@@ -9,7 +9,7 @@ type Method = (...args: never[]) => Promise<unknown>;
 
 /** Puts the shadows on one object's storage. The native methods stay untouched on the prototype. */
 export function shadow(parts: Parts, native: DurableObjectStorage): void {
-  const { ctx, store, alarm } = parts;
+  const { ctx, store, alarm, delivery } = parts;
   const { memory } = store;
   const shadows: Record<string, unknown> = {
     transactionSync(closure: () => unknown) {
@@ -24,32 +24,45 @@ export function shadow(parts: Parts, native: DurableObjectStorage): void {
   };
 
   /** Runs a transaction with the outbox writing through `txn`; when it rolls back, memory goes back with it. */
-  const transaction = (closure: Closure) =>
-    native.transaction(async (txn) => {
-      const before = { ...memory };
-      const outer = store.native;
-      const inner = bindNative(txn);
-      store.native = inner;
-      const rolledBack = (): void => {
-        store.native = outer;
-        Object.assign(memory, before);
-      };
-      define(txn, {
-        ...alarm.methods,
-        rollback() {
-          inner.rollback();
-          rolledBack();
-        },
-      });
-      try {
-        return await closure(txn);
-      } catch (error) {
+  async function inTransaction(txn: DurableObjectTransaction, closure: Closure): Promise<unknown> {
+    const before = { ...memory };
+    const outer = store.native;
+    const inner = bindNative(txn);
+    store.native = inner;
+    const rolledBack = (): void => {
+      store.native = outer;
+      Object.assign(memory, before);
+    };
+    define(txn, {
+      ...alarm.methods,
+      rollback() {
+        inner.rollback();
         rolledBack();
-        throw error;
-      } finally {
-        store.native = outer;
-      }
+      },
     });
+    try {
+      return await closure(txn);
+    } catch (error) {
+      rolledBack();
+      throw error;
+    } finally {
+      store.native = outer;
+    }
+  }
+
+  /** Until it has ended nothing is delivered: a message that may yet be rolled back must not be seen. */
+  async function transaction(closure: Closure): Promise<unknown> {
+    const done = native.transaction((txn) => inTransaction(txn, closure));
+    const open = Promise.allSettled([done, store.open]).then(() => {
+      if (store.open === open) store.open = null;
+    });
+    store.open = open;
+    try {
+      return await done;
+    } finally {
+      delivery.kick();
+    }
+  }
 
   /** Deletes what is the object's own. Messages were promised: their rows are written again in the turn that deletes them. */
   const deleteAll = (options?: DurableObjectPutOptions): Promise<void> => {
@@ -63,7 +76,7 @@ export function shadow(parts: Parts, native: DurableObjectStorage): void {
       }
       return deleted;
     };
-    return store.undelivered() + memory.dead
+    return store.undelivered() + memory.dead > 0 || memory.paused
       ? ctx.blockConcurrencyWhile(async () => keeping(await native.list({ prefix: RESERVED })))
       : keeping();
   };

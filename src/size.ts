@@ -3,6 +3,11 @@
 /** A value with more parts than this is not looked through: neither a cycle nor a web of shared parts costs more. */
 const MOST_PARTS = 1000;
 
+/** Whether storage takes two bytes for each character of a text: it has one outside Latin-1. */
+export function isWide(text: string): boolean {
+  return /[^\0-\xff]/.test(text);
+}
+
 /** Whether `JSON.parse(JSON.stringify(value))` gives the same value as a structured clone would. */
 export function isJson(value: unknown): boolean {
   let parts = 0;
@@ -24,7 +29,7 @@ export function isJson(value: unknown): boolean {
  * What the runtime serialises by itself (`Blob`, `Headers`, errors, …) counts as an empty object: storage refuses what does not fit.
  */
 export function serializedBytes(value: unknown, seen: Set<unknown> = new Set()): number {
-  if (typeof value === "string") return 6 + value.length * (/[^\0-\xff]/.test(value) ? 2 : 1);
+  if (typeof value === "string") return 6 + value.length * (isWide(value) ? 2 : 1);
   if (typeof value === "bigint") return 24 + String(value).length;
   if (Object(value) !== value || seen.has(value)) return 12;
   seen.add(value);

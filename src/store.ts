@@ -1,7 +1,7 @@
 /** The store: the one place that reads and writes the outbox's rows, and the numbers that it must never give out twice. */
 
 import type { Emit } from "./events.js";
-import { type Draft, type More, positionOf, readMessage, type StoredMessage } from "./message.js";
+import { atRest, type Draft, type More, positionOf, readMessage, type StoredMessage } from "./message.js";
 import type { Native } from "./native.js";
 import {
   decode,
@@ -26,8 +26,8 @@ export const ROW_MESSAGES = 16;
 export const ROW_MESSAGE_BYTES = 4096;
 /** What a stored message takes beside `msg`, in bytes, never more. */
 const MESSAGE_BYTES = 40;
-/** What a row holds beside its messages, in bytes, never more: identity (about 250), header (about 800), a dead letter's error (1,000). */
-const ROW_BYTES = 2048;
+/** What a row holds beside its messages, in bytes, never more: identity (about 250), header (about 800), a dead letter's error (3,000). */
+const ROW_BYTES = 4096;
 /** Rows read at once, so that memory stays bounded when each holds one big message. */
 export const PAGE_ROWS = 8;
 /** So many closed segments are remembered: more than a hundred messages put in one turn. */
@@ -88,6 +88,8 @@ export interface Store {
   readonly memory: Memory;
   /** The native storage, or the open transaction through which everything goes, so that it rolls back with it on both backends. */
   native: Native;
+  /** While a transaction is open: settles when it has ended. */
+  open: Promise<void> | null;
   /** Messages that are not delivered. May count too many after rows that can't be read and puts that were refused; never too few. */
   undelivered(): number;
   /** Whether any of them may be delivered: not while the outbox is paused. */
@@ -146,6 +148,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     firing: 0,
     paused: false,
     aside: 0,
+    ready: 0,
     laned: 0,
     dead: 0,
     late: 0,
@@ -185,6 +188,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
   const store: Store = {
     memory,
     native: storage,
+    open: null,
 
     undelivered: () => memory.main + memory.aside + memory.laned,
 
@@ -259,17 +263,14 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     },
 
     append(entries, { json, msg, bytes }, at, more) {
-      const size = bytes + MESSAGE_BYTES + (more ? 2 * JSON.stringify(more).length : 0);
+      const size = bytes + MESSAGE_BYTES;
       const { length } = memory.messages;
       if (length > 0 && (length >= ROW_MESSAGES || memory.bytes + size > ROW_MESSAGE_BYTES)) closeSegment(entries);
       memory.epoch ||= crypto.randomUUID();
       const position = ++memory.position;
-      const added = json
-        ? `${position},${at},${json}${more ? `,${JSON.stringify(more)}` : ""}`
-        : ([position, at, msg, ...(more ? [more] : [])] as unknown as StoredMessage);
+      const added = atRest(position, at, json, msg, more);
       const { text } = memory;
-      memory.text = text === null || !json ? null : text && `${text}\n`;
-      if (memory.text !== null) memory.text += added;
+      memory.text = text === null || !json ? null : text ? `${text}\n${added}` : (added as string);
       memory.messages = [...memory.messages, added];
       memory.bytes += size;
       memory.main++;
@@ -305,8 +306,26 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
 
     header(firing = 0) {
       if (isOver(memory.trouble) && tried(memory.trouble, memory.done + 1) === 0) memory.trouble = CALM;
-      const { epoch, base, position, first, last, text, own, running, trouble, paused, aside, laned, dead, late, since, done, main } =
-        memory;
+      const {
+        epoch,
+        base,
+        position,
+        first,
+        last,
+        text,
+        own,
+        running,
+        trouble,
+        paused,
+        aside,
+        ready,
+        laned,
+        dead,
+        late,
+        since,
+        done,
+        main,
+      } = memory;
       const gaps = main !== position - done;
       let rest = "";
       if (own || running || trouble !== CALM || firing || paused || aside || laned || dead || late || gaps) {
@@ -316,7 +335,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
           own: store.waits() || firing ? kept : null,
           trouble: trouble === CALM ? undefined : trouble,
           main: gaps ? main : undefined,
-          ...{ firing, paused, aside, laned, dead, late, since },
+          ...{ firing, paused, aside, ready, laned, dead, late, since },
         };
         rest = `,${JSON.stringify(rare).slice(1, -1)}`;
       }

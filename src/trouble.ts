@@ -20,6 +20,8 @@ export interface Trouble {
   readonly suspects: number;
   /** Something was delivered since the search began: so the destination is not down. */
   readonly proven: boolean;
+  /** How often the head failed alone and another message was tried, to see whether it is the head or the destination. */
+  readonly controls: number;
   /** A run that saw an earlier one die has begun, and has not ended. */
   readonly lease: boolean;
   /** The position of the message that this run, under a lease, hands over alone; or 0. */
@@ -33,6 +35,7 @@ export const CALM: Trouble = {
   retryAt: 0,
   suspects: 0,
   proven: false,
+  controls: 0,
   lease: false,
   alone: 0,
   vain: [],

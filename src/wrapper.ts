@@ -62,7 +62,7 @@ export function withTransactionalOutbox<C extends OutboxClass, const B extends s
       const { emit } = chosen;
       const native = bindNative(ctx.storage);
       const store = storeOf(ctx.id.toString(), native, emit);
-      const alarm = alarmSlot(store, emit);
+      const alarm = alarmSlot(store, emit, chosen.immediate);
       const delivery = deliveryOf(store, alarm, chosen, native.sync);
       const ours = {
         alarm: (info?: AlarmInvocationInfo) => alarm.handle(info, (died) => delivery.run(died)),
