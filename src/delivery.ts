@@ -8,7 +8,7 @@ import type { Settings } from "./options.js";
 import { type Batch, type Entry, isAside, MAX_LANES, type Queue, queueOf } from "./queue.js";
 import { retryDelayMs } from "./retry.js";
 import { NEVER, type Store } from "./store.js";
-import { afterFailure, afterPoison, afterSuccess, inVain, isOver, probeSize } from "./trouble.js";
+import { afterFailure, afterPoison, afterSuccess, inVain, isOver, probeSize, type Trouble } from "./trouble.js";
 
 /** After this long, in milliseconds, a run hands over to the next alarm: far from the platform's limit of 15 minutes. */
 const RUN_BUDGET_MS = 60_000;
@@ -16,6 +16,8 @@ const RUN_BUDGET_MS = 60_000;
 const SAFETY_MS = 10_000;
 /** A run that found nothing to do although something seemed due is not repeated before this, in milliseconds. */
 const NOTHING_MS = 1000;
+/** So many messages are looked through for one that can be tried in place of the head. */
+const CONTROL_LOOK = 1000;
 /** A message at which the isolate dies so often, each time alone, is a dead letter. */
 const MOST_DEATHS = 3;
 
@@ -32,8 +34,17 @@ export interface Delivery {
   kick(): void;
 }
 
-/** @param sync resolves when everything that was written is durable */
-export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, sync: () => Promise<void>): Delivery {
+/**
+ * @param sync resolves when everything that was written is durable
+ * @param abort resets the object: what is not yet committed is gone
+ */
+export function deliveryOf(
+  store: Store,
+  alarm: AlarmSlot,
+  settings: Settings,
+  sync: () => Promise<void>,
+  abort: (reason: string) => void,
+): Delivery {
   const { batchSize, retry, immediate, emit } = settings;
   const { memory } = store;
   const queue = queueOf(store);
@@ -45,13 +56,12 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
     let leased = died || memory.trouble.lease;
     do {
       const { trouble } = memory;
-      const batch = await take(leased || isOver(trouble));
+      let batch = await take(leased || isOver(trouble));
       if (leased && judgeDeath(batch)) {
         leased = false;
         await settle(batch);
         continue;
       }
-      const spare = [...batch.handed];
       if (leased) await lease(batch);
       else {
         cut(batch, probeSize(trouble, batchSize));
@@ -61,34 +71,59 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
           await store.saveHeader();
         }
       }
-      if (memory.paused) return void (await settle({ ...batch, entries: [] }));
-      if (batch.entries.length === 0) {
-        const wake = delivery.nextWake();
-        return void alarm.setWake(wake > Date.now() ? wake : Date.now() + NOTHING_MS);
-      }
+      if (memory.paused) batch.entries = batch.handed = [];
       const before = leased ? { ...memory.trouble, suspects: trouble.suspects } : trouble;
       const failed = batch.handed.length > 0 ? await hand(batch.handed) : null;
-      const kept = batch.handed.filter(({ fate }) => !fate);
-      if (!failed) {
-        for (const entry of kept) entry.fate = waitsBehind(entry, batch.handed) ? "aside" : "gone";
-        // A batch of which nothing could be handed over tells nothing of the destination.
-        if (batch.handed.length > 0) memory.trouble = afterSuccess(before, batch.handed.length);
-      } else if (
-        !delivery.send ||
-        kept.length !== 1 ||
-        batch.handed.length > 1 ||
-        !(await isPoison(batch, kept[0] as Entry, before, spare))
-      ) {
-        await backOff(batch, kept, failed.error);
+      if (failed) batch = await judgeFailure(batch, before, failed.error);
+      else succeed(batch, before);
+      const rest = batch.handed.filter(({ fate }) => !fate);
+      if (failed && rest.length > 0) {
+        await backOff(batch, rest, failed.error);
         return;
-      } else {
-        fail(kept[0] as Entry, { ...kept[0]?.more, alone: true }, textOf(failed.error));
-        memory.trouble = afterPoison(memory.trouble);
+      }
+      // Nothing to do, although something seemed due.
+      if (!batch.entries.some(({ fate }) => fate)) {
+        const wake = delivery.nextWake();
+        return void alarm.setWake(wake > Date.now() ? wake : Date.now() + NOTHING_MS);
       }
       await settle(batch, before !== memory.trouble && !(isOver(before) && isOver(memory.trouble)));
       if (before.failures > 0 && memory.trouble.failures === 0) emit({ type: "breaker_closed" });
       // After a lease the next run has the platform's own retries behind it again, which tell a death without a row being written.
     } while (!leased && store.due() <= alarm.now() && Date.now() < deadline);
+  }
+
+  /** Returning delivers what was not settled otherwise. */
+  function succeed({ handed }: Batch, before: Trouble): void {
+    for (const entry of handed) entry.fate ??= waitsBehind(entry, handed) ? "aside" : "gone";
+    // A batch of which nothing could be handed over tells nothing of the destination.
+    if (handed.length > 0) memory.trouble = afterSuccess(before, handed.length);
+  }
+
+  /** Whether one message is to blame for a failed call. Gives the batch as it is to be settled: what has no fate yet is kept. */
+  async function judgeFailure(given: Batch, before: Trouble, error: unknown): Promise<Batch> {
+    let batch = given;
+    const [head] = batch.handed;
+    if (!head || head.fate || batch.handed.length > 1 || !delivery.send) {
+      if (batch.handed.some(({ fate }) => !fate)) return batch;
+      // Each message was settled before the call failed, so the destination is well.
+      memory.trouble = afterSuccess(before, batch.handed.length);
+      emit({ type: "failed", ids: [], error, failures: 0, retryAt: 0 });
+      return batch;
+    }
+    // One that has been found out before is only tried while all is well, or when nothing else is left to try.
+    let poison = head.more.alone === true || (before.suspects === 1 && before.proven);
+    if (!poison && before.suspects === 1) {
+      batch = await withControl(batch, head, before.controls);
+      const control = batch.handed[1];
+      poison = control !== undefined && !(await hand([control]));
+      if (poison && control) control.fate ??= "gone";
+    }
+    if (poison) {
+      const [found = head] = batch.handed;
+      fail(found, { ...found.more, alone: true }, textOf(error));
+      memory.trouble = afterPoison(memory.trouble);
+    }
+    return batch;
   }
 
   async function take(calm: boolean): Promise<Batch> {
@@ -109,7 +144,7 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
     const last = batch.handed[size - 1];
     if (!last || batch.handed.length <= size) return;
     batch.handed = batch.handed.slice(0, size);
-    if (batch.entries.length > batch.entries.indexOf(last) + 1) memory.due = memory.aside + memory.laned ? 0 : memory.due;
+    if (memory.aside + memory.laned > 0) memory.due = 0;
     batch.entries = batch.entries.slice(0, batch.entries.indexOf(last) + 1);
   }
 
@@ -161,27 +196,32 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
     );
   }
 
-  /** Whether it is this message that fails and not the destination: others succeed. When none has been seen to, one is tried. */
-  async function isPoison(batch: Batch, head: Entry, before: typeof memory.trouble, spare: Entry[]): Promise<boolean> {
-    if (head.more.alone && isOver(before)) return true;
-    if (before.suspects !== 1) return false;
-    if (before.proven) return true;
-    // Each time another, in case it breaks its call as well; of each ordering key only the first may go.
+  /**
+   * The head again, and another message beside it, whose success would tell that the destination is well: each time
+   * another one, in case it breaks its call as well, and of each ordering key only the first.
+   */
+  async function withControl(before: Batch, { position, attempts = 1 }: Entry, controls: number): Promise<Batch> {
+    const batch = await queue.take(CONTROL_LOOK, alarm.now(), false, false);
+    const head = batch.handed.find((entry) => entry.position === position);
+    if (!head) {
+      queue.batch = before;
+      return before;
+    }
     const keys = new Set([head.more.key]);
-    const others = spare.filter((entry) => {
+    const others = batch.handed.filter((entry) => {
       const { key, alone } = entry.more;
       if (entry === head || alone || (key !== undefined && keys.has(key))) return false;
       keys.add(key);
       return true;
     });
-    const control = others[before.controls % others.length];
-    if (!control) return false;
-    memory.trouble = { ...memory.trouble, controls: before.controls + 1 };
-    batch.entries.push(control);
-    batch.handed.push(control);
-    if (await hand([control])) return false;
-    control.fate ??= "gone";
-    return true;
+    const control = others[controls % others.length];
+    if (control) memory.trouble = { ...memory.trouble, controls: controls + 1 };
+    head.attempts = attempts;
+    batch.handed = control ? [head, control] : [head];
+    batch.entries = [...batch.entries.filter(({ fate }) => fate === "dead"), ...batch.handed];
+    // What else is due has been read for nothing.
+    if (memory.aside + memory.laned > 0) memory.due = 0;
+    return batch;
   }
 
   /** What the platform tells by calling again: the run before this one died with its isolate. Returns whether one message is to blame. */
@@ -277,7 +317,11 @@ export function deliveryOf(store: Store, alarm: AlarmSlot, settings: Settings, s
     const { entries } = batch;
     const written = queue.settle(batch, alarm.leftover(), save);
     then();
-    await written;
+    // A row that storage refuses: nothing of this commit may stay, and the object begins again from what is stored.
+    await written.catch((error) => {
+      abort(String(error));
+      throw error;
+    });
     for (const event of eventsOf(entries)) emit(event);
   }
 

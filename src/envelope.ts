@@ -35,6 +35,8 @@ export function envelope(options: OutboxPutOptions | undefined, now: number, exp
   const { id, key, delaySeconds, deliverAt, expiresInSeconds: expiry, headers } = options ?? {};
   const more: More = {};
   if (id !== undefined) more.id = named("options.id", id);
+  // Two messages of one id could not be told apart.
+  if (/^.{36}-\d{15}$/.test(id ?? "")) throw expected("options.id", "no id that the outbox has made", id);
   if (key !== undefined) more.key = named("options.key", key);
   const until = seconds("options.delaySeconds", delaySeconds, 0, 0);
   if (until > 0) more.due = now + until;

@@ -115,7 +115,6 @@ export function manager(parts: Parts): OutboxManager {
     if (parts.loading) await parts.loading;
     const id = more?.id;
     const known = id === undefined ? undefined : idKey(id);
-    if (id?.startsWith(`${memory.epoch}-`)) throw expected("options.id", "a name of your own", id);
     if (turn === null && (known === undefined || sqlite)) return commit(known === undefined ? known : ctx.storage.kv.get<KnownId>(known));
     // A KV-backed object reads before it writes: whatever is put meanwhile takes its turn behind, as it is at the call.
     const copy = structuredClone(given);

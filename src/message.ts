@@ -151,8 +151,10 @@ export function atRest(position: number, at: number, json: string | undefined, m
 /** As JSON, and of one byte a character where the message is: one wide character would make storage take two for each of the whole row. */
 function moreText(json: string, more: More): string {
   const text = JSON.stringify(more);
-  const escaped = (character: string) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
-  return isWide(json) ? text : text.replace(/[^\0-\xff]/g, escaped);
+  if (isWide(json) || !isWide(text)) return text;
+  // Put together anew from its characters: what is cut out of a wide text is kept as wide, whatever it holds.
+  const escaped = (character: string) => (character > "\xff" ? `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}` : character);
+  return text.split("").map(escaped).join("");
 }
 
 /** A value that has been checked and copied, ready to be written: as JSON where that holds all of it. */

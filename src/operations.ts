@@ -81,7 +81,7 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
       const { settled } = queue;
       const [row] = await store.list({ ...range, limit: 1 });
       // Meanwhile a batch may have changed it.
-      if (queue.settled === settled) return queue.batch?.rows.find(({ key }) => key === row?.key) ?? row;
+      if (queue.settled === settled) return [...(queue.batch?.rows ?? []), ...memory.recent].find(({ key }) => key === row?.key) ?? row;
     }
   }
 

@@ -93,17 +93,21 @@ export function queueOf(store: Store): Queue {
   /** Messages that wait for a time, as far as it has come. Returns the time of the first that has not, or an earlier one. */
   async function takeTimers(batch: Batch, limit: number, calm: boolean, now: number): Promise<number> {
     let bytes = 0;
+    let skipped = NEVER;
     for (let start = numberedKey("t", 0); ; ) {
       const rows = await store.page("t", start, LAST_NUMBER);
-      if (rows.length === 0) return NEVER;
+      if (rows.length === 0) return skipped;
       for (const row of rows) {
         start = `${row.key}\0`;
         const due = keyNumber(row.key);
-        if (due > now) return due;
+        if (due > now) return Math.min(skipped, due);
         const entry = entriesOf(row)[0];
         if (!entry) continue;
         if (entry.more.alone && batch.handed.length > 0) return 0;
-        if (entry.more.alone && !calm) continue;
+        if (entry.more.alone && !calm) {
+          skipped = 0;
+          continue;
+        }
         if (batch.handed.length >= limit || bytes > BATCH_BYTES) return 0;
         bytes += serializedBytes(row.data.messages);
         batch.rows.push(row);
@@ -277,6 +281,8 @@ export function queueOf(store: Store): Queue {
         row.data.messages = rest;
         rows[row.key] = rest.length > 0 ? stored(row.data) : undefined;
       }
+      // Whoever still has a put refused must not bring back what has left its row.
+      memory.recent = memory.recent.filter(({ key }) => !(key in rows));
       const rest = left(memory.messages);
       if (rest !== memory.messages) {
         saved = true;

@@ -63,7 +63,7 @@ export function withTransactionalOutbox<C extends OutboxClass, const B extends s
       const native = bindNative(ctx.storage);
       const store = storeOf(ctx.id.toString(), native, emit);
       const alarm = alarmSlot(store, emit, chosen.immediate);
-      const delivery = deliveryOf(store, alarm, chosen, native.sync);
+      const delivery = deliveryOf(store, alarm, chosen, native.sync, (reason) => ctx.abort(reason));
       const ours = {
         alarm: (info?: AlarmInvocationInfo) => alarm.handle(info, (died) => delivery.run(died)),
         sendMessages: (...args: Parameters<Send>) => delivery.send?.(...args),

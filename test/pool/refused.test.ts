@@ -61,7 +61,7 @@ onBothBackends("a message that can't be stored", (backend) => {
 
   it.each(SIZED.slice(0, 3))("delivers %s just under the limit", async (_, sized) => {
     const stub = fresh(backend);
-    const msg = sized(limit - 4096);
+    const msg = sized(limit - 8192);
     const receipt = await inside(stub, (_, outbox) => outbox.put("a", 1, msg));
     await handedOver(stub, 1);
     await drained(stub);
