@@ -6,7 +6,7 @@ import { draft, identify, type OutboxDeadLetter, type OutboxListed, type OutboxR
 import { type OutboxListOptions, operations } from "./operations.js";
 import type { Parts } from "./parts.js";
 import { idKey, type KnownId, RESERVED } from "./rows.js";
-import { isSqlite, MAX_KEYS, maxMessageBytes } from "./store.js";
+import { FEW_KEYS, isSqlite, maxMessageBytes } from "./store.js";
 
 /** The state of the outbox at this moment. Reading it costs a page of rows at most, whatever the backlog. */
 export interface OutboxStats {
@@ -98,7 +98,16 @@ export function manager(parts: Parts): OutboxManager {
    * Checks everything, then writes everything: once the object is loaded, nothing is written after an `await`.
    * Resolves to the receipt, or to how many of the `deleted` keys existed.
    */
-  async function write(given: object, msg: unknown, options?: OutboxPutOptions, deleted?: string[]): Promise<unknown> {
+  function write(given: object, msg: unknown, options?: OutboxPutOptions, deleted?: string[]): Promise<unknown> {
+    // Not an async function: what is refused rejects all the same, and every promise in between costs each put its share.
+    try {
+      return checked(given, msg, options, deleted);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  function checked(given: object, msg: unknown, options?: OutboxPutOptions, deleted?: string[]): Promise<unknown> {
     if (Object(given) !== given || Array.isArray(given)) throw expected("key", "a string or an object", given);
     // Without a prototype no key means anything but itself, and a key can be added at no cost.
     const entries: Record<string, unknown> = Object.assign(Object.create(null), given);
@@ -107,43 +116,46 @@ export function manager(parts: Parts): OutboxManager {
       if (typeof key !== "string") throw expected("key", "a string", key);
       if (key.startsWith(RESERVED)) throw new OutboxError("reserved_key", "Keys from U+10FFFF on are the outbox's own.");
       // More entries than one put takes go down as several. A bad value among them must be found before the first is written.
-      if (keys.length >= MAX_KEYS - 2 && entries[key] !== undefined) draft(key, entries[key], maxBytes);
+      if (keys.length > FEW_KEYS && entries[key] !== undefined) draft(key, entries[key], maxBytes);
     }
     const now = Date.now();
     const more = envelope(options, now, expiresInSeconds);
-    const checked = draft("msg", msg, maxBytes, more ?? null);
-    if (parts.loading) await parts.loading;
+    const message = draft("msg", msg, maxBytes, more ?? null);
     const id = more?.id;
     const known = id === undefined ? undefined : idKey(id);
-    if (turn === null && (known === undefined || sqlite)) return commit(known === undefined ? known : ctx.storage.kv.get<KnownId>(known));
-    // A KV-backed object reads before it writes: whatever is put meanwhile takes its turn behind, as it is at the call.
-    const copy = structuredClone(given);
-    for (const key of keys) entries[key] = (copy as typeof entries)[key];
-    const done = Promise.resolve(turn)
-      .then(() => (known ? store.native.get<KnownId>(known) : undefined))
-      .then(commit);
-    const mine = done
-      .then(
-        () => {},
-        () => {},
-      )
-      .then(() => {
-        if (turn === mine) turn = null;
-      });
-    turn = mine;
-    return done;
+    const begin = (): Promise<unknown> => {
+      if (turn === null && known === undefined) return commit();
+      if (turn === null && known !== undefined && sqlite) return commit(ctx.storage.kv.get<KnownId>(known));
+      // A KV-backed object reads before it writes: whatever is put meanwhile takes its turn behind, as it is at the call.
+      const copy = structuredClone(given);
+      for (const key of keys) entries[key] = (copy as typeof entries)[key];
+      const done = Promise.resolve(turn)
+        .then(() => (known ? store.native.get<KnownId>(known) : undefined))
+        .then(commit);
+      const mine = done
+        .then(
+          () => {},
+          () => {},
+        )
+        .then(() => {
+          if (turn === mine) turn = null;
+        });
+      turn = mine;
+      return done;
+    };
+    return parts.loading ? parts.loading.then(begin) : begin();
 
     async function commit(first?: KnownId): Promise<unknown> {
       if (store.undelivered() >= maxPending && !first) {
         throw new OutboxError("outbox_full", `${maxPending} messages wait already (maxPending).`);
       }
-      const position = first ? 0 : store.append(entries, checked, now, more);
+      const position = first ? 0 : store.append(entries, message, now, more);
       const { sequence, ...named } = identify(memory, position, id);
       const receipt = first ? { ...named, sequence: first[1], deduplicated: true } : { ...named, sequence };
       if (known && !first) entries[known] = [position, sequence];
       try {
         const existed = deleted && store.delete(deleted, options);
-        const written = store.put(entries, options);
+        const written = keys.length > FEW_KEYS ? store.put(entries, options) : store.native.put(entries, options);
         const armed = first ? undefined : wake();
         if (!first) emit({ type: "stored", ...named, sequence });
         await written;

@@ -190,7 +190,7 @@ export function draft(name: string, value: unknown, maxBytes: number, more?: Mor
 
 /** A number in fifteen digits, so that text sorts as numbers do. */
 export function digits(number: number): string {
-  return String(1e15 + number).slice(1);
+  return String(number).padStart(15, "0");
 }
 
 /** What names the message at this position. */

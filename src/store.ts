@@ -35,7 +35,9 @@ const RECENT_SEGMENTS = 8;
 /** So many headers in a row may be unreadable before storage itself counts as unreadable. */
 const MOST_LOST_HEADERS = 8;
 /** The most keys that one `storage.put` or `storage.delete` takes. */
-export const MAX_KEYS = 128;
+const MAX_KEYS = 128;
+/** So many keys leave room for the outbox's own in one put: the header, a segment, and a caller's id. */
+export const FEW_KEYS: number = MAX_KEYS - 3;
 /** Rows read at once where each is a few bytes. */
 const SMALL_ROWS = 1000;
 
