@@ -1,6 +1,7 @@
 /** What compiles and what must not: checked by `tsc -p test`, never run. */
 import { DurableObject } from "cloudflare:workers";
 import {
+  type DeadReason,
   type OutboxDelivery,
   OutboxError,
   type OutboxErrorCode,
@@ -172,6 +173,29 @@ export async function writes(outbox: OutboxManager<OrderMessage>): Promise<void>
   await outbox.put("key", 1);
   // @ts-expect-error An option that storage does not have.
   await outbox.put("key", 1, msg, { allowUnconfirmedd: true });
+}
+
+export async function operations(outbox: OutboxManager<OrderMessage>, msg: OrderMessage): Promise<void> {
+  const receipt = await outbox.send(msg, { id: "a", key: "b", delaySeconds: 1, expiresInSeconds: 2, headers: { traceparent: "c" } });
+  const deduplicated: true | undefined = receipt.deduplicated;
+  await outbox.put("key", 1, msg, { deliverAt: new Date(), allowUnconfirmed: true });
+  const [dead] = await outbox.list({ state: "dead", limit: 1, after: receipt.id });
+  const told: [DeadReason, string, number, number] | undefined = dead && [dead.reason, dead.error, dead.firstFailedAt, dead.lastFailedAt];
+  const [delayed] = await outbox.list({ state: "delayed" });
+  const at: number | undefined = delayed?.deliverAt;
+  const counts: number[] = [await outbox.redrive(), await outbox.redrive(["a"]), await outbox.discard(["a"])];
+  const cancelled: boolean = await outbox.cancel("a");
+  const { breaker, nextAttemptAt } = await outbox.stats();
+  const state: ["open" | "closed", number | null] = [breaker, nextAttemptAt];
+  void [deduplicated, told, at, counts, cancelled, state];
+  // @ts-expect-error Without ids nothing is discarded.
+  await outbox.discard();
+  // @ts-expect-error A header is a text.
+  await outbox.send(msg, { headers: { attempt: 1 } });
+  // @ts-expect-error A state that does not exist.
+  await outbox.list({ state: "sent" });
+  // @ts-expect-error Only a dead letter has a reason.
+  delayed?.reason;
 }
 
 // A manager of all messages takes any, and any class fits it.
