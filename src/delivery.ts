@@ -1,13 +1,15 @@
 /** Delivery: takes batches in order, hands them to `sendMessages`, and decides what follows. */
 
 import type { AlarmSlot } from "./alarm.js";
+import { type Batch, type Entry, handedOver, isAside } from "./batch.js";
 import { callOf, type Send, textOf } from "./call.js";
 import type { DeadReason, OutboxEvent } from "./events.js";
 import { present } from "./message.js";
 import type { Settings } from "./options.js";
-import { type Batch, type Entry, isAside, MAX_LANES, type Queue, queueOf } from "./queue.js";
+import { type Queue, queueOf } from "./queue.js";
 import { retryDelayMs } from "./retry.js";
 import { NEVER, type Store } from "./store.js";
+import { MAX_LANES } from "./take.js";
 import { afterFailure, afterPoison, afterSuccess, inVain, isOver, probeSize, type Trouble } from "./trouble.js";
 
 /** After this long, in milliseconds, a run hands over to the next alarm: far from the platform's limit of 15 minutes. */
@@ -150,7 +152,7 @@ export function deliveryOf(
 
   /** Calls `sendMessages`. Gives the error when it failed, and each message that was settled its fate. */
   async function hand(entries: Entry[]): Promise<{ error: unknown } | null> {
-    for (const entry of entries) entry.attempts = queue.tried(entry) + 1;
+    for (const entry of entries) entry.attempts = handedOver(memory, entry) + 1;
     const messages = entries.map((entry) => present(entry, entry.attempts ?? 1));
     // What becomes of the list and of its messages in there is not our affair.
     const ids = messages.map(({ id }) => id);
@@ -177,14 +179,14 @@ export function deliveryOf(
     }
     const last = Date.now();
     const due = last + (delayMs ?? retryDelayMs(retry, tries, Math.random()));
-    entry.more = { ...entry.more, attempts: entry.attempts ?? queue.tried(entry), error, first: more.first ?? last, last, due };
+    entry.more = { ...entry.more, attempts: entry.attempts ?? handedOver(memory, entry), error, first: more.first ?? last, last, due };
     entry.fate = "aside";
   }
 
   function bury(entry: Entry, reason: DeadReason, error: string): void {
     const last = Date.now();
     const { more } = entry;
-    entry.more = { ...more, attempts: entry.attempts ?? queue.tried(entry), reason, error, first: more.first ?? last, last };
+    entry.more = { ...more, attempts: entry.attempts ?? handedOver(memory, entry), reason, error, first: more.first ?? last, last };
     entry.fate = "dead";
   }
 
@@ -230,7 +232,7 @@ export function deliveryOf(
     const entry = trouble.alone ? batch.entries.find(({ position }) => position === trouble.alone) : undefined;
     if (!entry) return false;
     const deaths = (entry.more.deaths ?? 0) + 1;
-    entry.attempts = queue.tried(entry) + 1;
+    entry.attempts = handedOver(memory, entry) + 1;
     const error = "The isolate died while this message was handed over alone.";
     if (deaths >= MOST_DEATHS) bury(entry, "killed", error);
     else fail(entry, { ...entry.more, alone: true, deaths }, error);
@@ -246,7 +248,7 @@ export function deliveryOf(
     const { trouble } = memory;
     for (const entry of batch.handed) {
       if (!isAside(entry)) continue;
-      entry.more = { ...entry.more, attempts: queue.tried(entry) + 1 };
+      entry.more = { ...entry.more, attempts: handedOver(memory, entry) + 1 };
       entry.changed = true;
     }
     const full = batch.handed;

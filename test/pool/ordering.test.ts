@@ -217,6 +217,7 @@ onBothBackends("a dead letter that is redriven", (backend) => {
     await sendNamed(stub, "a1");
     await stats(stub, { pending: 0, dead: 1 });
     expect(await redrive(stub)).toBe(1);
+    await handedOver(stub, 2);
     await stats(stub, { pending: 0, delayed: 1, dead: 0 });
     await sendNamed(stub, "a2 b1");
     await stats(stub, { pending: 0, delayed: 1, blocked: 1 });
