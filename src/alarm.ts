@@ -70,7 +70,8 @@ export function alarmSlot(store: Store, emit: Emit, keep: boolean): AlarmSlot {
     const { own, wake, armed } = memory;
     const due = own?.due ?? NEVER;
     const now = Date.now();
-    clearTimeout(ownTimer);
+    if (ownTimer) clearTimeout(ownTimer);
+    ownTimer = 0;
     if (guarded) {
       // At the end of the call the slot is set once. Until then the own alarm fires from here: no slow send delays it.
       if (due < NEVER && wake < NEVER) ownTimer = setTimeout(() => isDue(due) && startOwn(), due - now);

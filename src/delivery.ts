@@ -113,16 +113,20 @@ export function deliveryOf(
       return batch;
     }
     // One that has been found out before is only tried while all is well, or when nothing else is left to try.
-    let poison = head.more.alone === true || (before.suspects === 1 && before.proven);
-    if (!poison && before.suspects === 1) {
+    let judged = head.more.alone === true || (before.suspects === 1 && before.proven);
+    if (!judged && before.suspects === 1) {
       batch = await withControl(batch, head, before.controls);
-      const control = batch.handed[1];
-      poison = control !== undefined && !(await hand([control]));
-      if (poison && control) control.fate ??= "gone";
+      const [found, control] = batch.handed;
+      if (found && control && !(await hand([control]))) {
+        control.fate ??= "gone";
+        judged = true;
+        // The destination may have come back between the two: once more, now that it is known to be well.
+        if (!(await hand([found]))) found.fate ??= "gone";
+      }
     }
-    if (poison) {
+    if (judged) {
       const [found = head] = batch.handed;
-      fail(found, { ...found.more, alone: true }, textOf(error));
+      if (!found.fate) fail(found, { ...found.more, alone: true }, textOf(error));
       memory.trouble = afterPoison(memory.trouble);
     }
     return batch;
@@ -152,7 +156,7 @@ export function deliveryOf(
 
   /** Calls `sendMessages`. Gives the error when it failed, and each message that was settled its fate. */
   async function hand(entries: Entry[]): Promise<{ error: unknown } | null> {
-    for (const entry of entries) entry.attempts = handedOver(memory, entry) + 1;
+    for (const entry of entries) entry.attempts = Math.max(handedOver(memory, entry), entry.attempts ?? 0) + 1;
     const messages = entries.map((entry) => present(entry, entry.attempts ?? 1));
     // What becomes of the list and of its messages in there is not our affair.
     const ids = messages.map(({ id }) => id);

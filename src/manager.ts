@@ -86,7 +86,7 @@ export interface OutboxManager<M = unknown> {
 /** The implementation behind the public interface. */
 export function manager(parts: Parts): OutboxManager {
   const { ctx, store, alarm, delivery, settings } = parts;
-  const { emit, maxPending, expiresInSeconds } = settings;
+  const { emit, listening, immediate, maxPending, expiresInSeconds } = settings;
   const { memory } = store;
   const sqlite = isSqlite(ctx.storage);
   const maxBytes = maxMessageBytes(sqlite);
@@ -150,18 +150,18 @@ export function manager(parts: Parts): OutboxManager {
         throw new OutboxError("outbox_full", `${maxPending} messages wait already (maxPending).`);
       }
       const position = first ? 0 : store.append(entries, message, now, more);
-      const { sequence, ...named } = identify(memory, position, id);
-      const receipt = first ? { ...named, sequence: first[1], deduplicated: true } : { ...named, sequence };
+      const receipt = identify(memory, position, id);
+      const { sequence } = receipt;
       if (known && !first) entries[known] = [position, sequence];
       try {
         const existed = deleted && store.delete(deleted, options);
         const written = keys.length > FEW_KEYS ? store.put(entries, options) : store.native.put(entries, options);
         const armed = first ? undefined : wake();
-        if (!first) emit({ type: "stored", ...named, sequence });
+        if (listening && !first) emit({ type: "stored", id: receipt.id, sequence });
         await written;
         if (armed) await armed;
-        if (!first) delivery.kick();
-        return existed ?? receipt;
+        if (immediate && !first) delivery.kick();
+        return existed ?? (first ? { id, sequence: first[1], deduplicated: true } : receipt);
       } catch (error) {
         // Storage refused the batch, so nothing of it was written: neither may the message go down with a later one.
         // Should it have gone down already, what is not yet committed is dropped, and the object begins again from what is stored.

@@ -38,6 +38,8 @@ export interface Settings {
   readonly expiresInSeconds: number;
   readonly maxPending: number;
   readonly emit: Emit;
+  /** Whether anybody is told. */
+  readonly listening: boolean;
 }
 
 /** Default, least, greatest, and whether it must be an integer. */
@@ -72,7 +74,7 @@ export function settings(options: OutboxOptions = {}): Settings {
   if (dispatch !== "alarm" && dispatch !== "immediate") throw expected("options.dispatch", '"alarm" or "immediate"', dispatch);
   if (onEvent && typeof onEvent !== "function") throw expected("options.onEvent", "a function", onEvent);
   within("options.retry.maxDelaySeconds", policy.maxDelaySeconds, [0, policy.minDelaySeconds, WEEK_SECONDS]);
-  return { binding, immediate: dispatch === "immediate", ...numbers, retry: policy, emit: emitter(onEvent) };
+  return { binding, immediate: dispatch === "immediate", ...numbers, retry: policy, emit: emitter(onEvent), listening: !!onEvent };
 }
 
 function object<T>(name: string, given: T): T {

@@ -10,16 +10,23 @@ export function isWide(text: string): boolean {
 
 /** Whether `JSON.parse(JSON.stringify(value))` gives the same value as a structured clone would. */
 export function isJson(value: unknown): boolean {
-  let parts = 0;
-  const plain = (part: unknown): boolean => {
-    if (part === null || typeof part === "string" || typeof part === "boolean") return true;
-    if (typeof part === "number") return Number.isFinite(part) && !Object.is(part, -0);
-    if (typeof part !== "object" || ++parts > MOST_PARTS || "toJSON" in part) return false;
-    // Spread, a hole is `undefined`, which JSON does not hold.
-    if (Array.isArray(part)) return Object.keys(part).length === part.length && [...part].every(plain);
-    return Object.getPrototypeOf(part) === Object.prototype && Object.values(part).every(plain);
-  };
-  return plain(value);
+  return isPlain(value, { parts: 0 });
+}
+
+/** Every put walks through its message: plain loops, because they take half the time. */
+function isPlain(part: unknown, seen: { parts: number }): boolean {
+  if (typeof part === "string" || typeof part === "boolean" || part === null) return true;
+  if (typeof part === "number") return Number.isFinite(part) && !Object.is(part, -0);
+  if (typeof part !== "object" || ++seen.parts > MOST_PARTS || "toJSON" in part) return false;
+  if (Array.isArray(part)) {
+    if (Object.keys(part).length !== part.length) return false;
+    // A hole is `undefined` here, which JSON does not hold.
+    for (let i = 0; i < part.length; i++) if (!isPlain(part[i], seen)) return false;
+    return true;
+  }
+  if (Object.getPrototypeOf(part) !== Object.prototype) return false;
+  for (const name in part) if (!isPlain((part as Record<string, unknown>)[name], seen)) return false;
+  return true;
 }
 
 /**

@@ -307,7 +307,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     },
 
     header(firing = 0) {
-      if (isOver(memory.trouble) && tried(memory.trouble, memory.done + 1) === 0) memory.trouble = CALM;
+      if (memory.trouble !== CALM && isOver(memory.trouble) && tried(memory.trouble, memory.done + 1) === 0) memory.trouble = CALM;
       const {
         epoch,
         base,

@@ -88,7 +88,7 @@ onBothBackends("id", (backend) => {
     const receipts = await putMany(stub, 3);
     await handedOver(stub, 6);
     stub = await crash(stub);
-    await handedOver(stub, 12);
+    await handedOver(stub, 9);
     down = false;
     await drained(stub);
     const attempts = stageOf(stub).calls.map((call) => call.map(({ id, sequence }) => ({ id, sequence })));
