@@ -34,6 +34,7 @@ export interface Queue {
 export function queueOf(store: Store): Queue {
   const { memory } = store;
   let last: Promise<unknown> = Promise.resolve();
+  let copied: Map<string, { due: number }> | null = null;
 
   const queue: Queue = {
     settled: 0,
@@ -57,6 +58,7 @@ export function queueOf(store: Store): Queue {
     settle(batch, firing, save) {
       queue.batch = null;
       queue.settled++;
+      copied = null;
       const now = Date.now();
       const rows: Record<string, unknown> = {};
       const before = counts();
@@ -108,10 +110,14 @@ export function queueOf(store: Store): Queue {
       advance(batch);
       if (memory.aside + memory.laned === 0) memory.since = 0;
       if (saved || before !== counts()) rows[memory.key] = store.header(store.waits() ? 0 : firing);
+      copied = null;
       return store.write(rows);
     },
 
-    wakeLane: (key, rows) => setLane(key, 0, rows),
+    wakeLane(key, rows) {
+      setLane(key, 0, rows);
+      copied = null;
+    },
 
     changed({ entries, rows }) {
       const written: Record<string, unknown> = {};
@@ -178,8 +184,14 @@ export function queueOf(store: Store): Queue {
     return kind === "k";
   }
 
+  /** The lanes as this turn may change them: copied once, so that whoever holds the map of an earlier turn can put it back. */
+  function ownLanes(): Map<string, { due: number }> {
+    if (memory.lanes !== copied) memory.lanes = copied = new Map(memory.lanes);
+    return copied as Map<string, { due: number }>;
+  }
+
   function setLane(key: string, due: number, rows: Record<string, unknown>): void {
-    memory.lanes = new Map(memory.lanes).set(key, { due });
+    ownLanes().set(key, { due });
     memory.due = Math.min(memory.due, due);
     rows[laneKey(key)] = due;
   }
@@ -194,9 +206,7 @@ export function queueOf(store: Store): Queue {
     if (due > now) setLane(key, due, rows);
     else if (head || joined || !whole) memory.due = 0;
     else {
-      const lanes = new Map(memory.lanes);
-      lanes.delete(key);
-      memory.lanes = lanes;
+      ownLanes().delete(key);
       rows[laneKey(key)] = undefined;
     }
   }
