@@ -1,7 +1,7 @@
 /** A batch: the messages of one step of delivery, where they stand, and what becomes of each. */
 
-import { type More, type Read, readMessage, type StoredMessage } from "./message.js";
-import { kindOf, type SegmentRow } from "./rows.js";
+import { type More, type Read, readMessage, type StoredMessage, type Stream } from "./message.js";
+import { kindOf } from "./rows.js";
 import type { Memory, Row } from "./store.js";
 import { tried } from "./trouble.js";
 
@@ -55,9 +55,9 @@ export function entriesOf(row: Row): Entry[] {
   return row.data.messages.map((message) => entryOf(row.data, message, row));
 }
 
-export function entryOf(stream: SegmentRow, message: StoredMessage, row: Row | null): Entry {
-  const read = readMessage(stream, message);
-  return { ...read, row, late: read.more.due !== undefined };
+export function entryOf(stream: Stream, message: StoredMessage, row: Row | null): Entry {
+  const { stored, position, at, msg, more } = readMessage(stream, message);
+  return { stream, stored, position, at, msg, more, row, late: more.due !== undefined };
 }
 
 /** How often a message that was read has been handed over: never too few. */

@@ -24,21 +24,26 @@ export interface Call {
   readonly settled: Promise<{ error: unknown } | null>;
 }
 
-/** Calls `sendMessages` in this turn. */
-export function callOf(messages: OutboxMessage[], { timeoutSeconds, emit }: Settings, send: Send | null): Call {
+/** Calls `sendMessages` in this turn. `ids` are those of the messages, whatever becomes of the list in there. */
+export function callOf(messages: OutboxMessage[], ids: readonly string[], { timeoutSeconds, emit }: Settings, send: Send | null): Call {
   const outcomes = new Map<string, Outcome>();
-  const ids = new Set(messages.map(({ id }) => id));
-  const controller = new AbortController();
+  let known: Set<string> | undefined;
+  let controller: AbortController | undefined;
   let open = true;
 
   const give = (id: string, outcome: Outcome): void => {
+    known ??= new Set(ids);
     if (!open) emit({ type: "late_outcome", id, outcome: outcome.type });
-    else if (!ids.has(id)) throw expected("id", "the id of a message of this call", id);
+    else if (!known.has(id)) throw expected("id", "the id of a message of this call", id);
     // The first outcome wins.
     else if (!outcomes.has(id)) outcomes.set(id, outcome);
   };
   const delivery: OutboxDelivery = {
-    signal: controller.signal,
+    // Made for those who ask: most don't, and it is the dearest part of a call.
+    get signal() {
+      controller ??= new AbortController();
+      return controller.signal;
+    },
     ack: (id) => give(id, { type: "ack" }),
     retry(id, { delaySeconds } = {}) {
       if (delaySeconds === undefined) give(id, { type: "retry" });
@@ -55,6 +60,7 @@ export function callOf(messages: OutboxMessage[], { timeoutSeconds, emit }: Sett
         open = false;
         const error = new OutboxError("timeout", `sendMessages took over ${timeoutSeconds} s.`);
         reject(error);
+        controller ??= new AbortController();
         controller.abort(error);
       }, timeoutSeconds * 1000);
     });

@@ -4,7 +4,7 @@ import type { AlarmSlot } from "./alarm.js";
 import { type Batch, type Entry, handedOver, isAside } from "./batch.js";
 import { callOf, type Send, textOf } from "./call.js";
 import type { DeadReason, OutboxEvent } from "./events.js";
-import { present } from "./message.js";
+import { identify, present } from "./message.js";
 import type { Settings } from "./options.js";
 import { type Queue, queueOf } from "./queue.js";
 import { retryDelayMs } from "./retry.js";
@@ -47,7 +47,7 @@ export function deliveryOf(
   sync: () => Promise<void>,
   abort: (reason: string) => void,
 ): Delivery {
-  const { batchSize, retry, immediate, emit } = settings;
+  const { batchSize, retry, immediate, emit, listening } = settings;
   const { memory } = store;
   const queue = queueOf(store);
   let active: Promise<void> | null = null;
@@ -160,7 +160,7 @@ export function deliveryOf(
     const messages = entries.map((entry) => present(entry, entry.attempts ?? 1));
     // What becomes of the list and of its messages in there is not our affair.
     const ids = messages.map(({ id }) => id);
-    const call = callOf(messages, settings, delivery.send);
+    const call = callOf(messages, ids, settings, delivery.send);
     const failed = await call.settled;
     for (const [i, entry] of entries.entries()) {
       const outcome = call.outcomes.get(ids[i] as string);
@@ -328,7 +328,7 @@ export function deliveryOf(
       abort(String(error));
       throw error;
     });
-    for (const event of eventsOf(entries)) emit(event);
+    if (listening) for (const event of eventsOf(entries)) emit(event);
   }
 
   const delivery: Delivery = {
@@ -382,7 +382,7 @@ function eventsOf(entries: Entry[]): OutboxEvent[] {
   const aside: string[] = [];
   for (const entry of entries) {
     const { fate, more } = entry;
-    const { id } = present(entry, 1);
+    const { id } = identify(entry.stream, entry.position, more.id);
     const { attempts = 0, error = "", due = 0, reason } = more;
     if (fate === "gone") delivered.push(id);
     else if (fate === "dead" && reason) events.push({ type: "dead", id, reason, error });

@@ -132,9 +132,9 @@ export interface Read {
   readonly more: More;
 }
 
-export function readMessage({ object, epoch, base }: Stream, stored: StoredMessage): Read {
+export function readMessage(stream: Stream, stored: StoredMessage): Read {
   const [position, at, msg, more = {}] = typeof stored === "string" ? JSON.parse(`[${stored}]`) : stored;
-  return { stream: { object, epoch, base }, stored, position, at, msg, more };
+  return { stream, stored, position, at, msg, more };
 }
 
 /** The message at rest again, with something else going with it. */
@@ -201,13 +201,15 @@ export function identify(stream: Stream, position: number, id?: string): OutboxR
 
 /** A stored message as `sendMessages` and `list` show it. */
 export function present({ stream, position, at, msg, more: { id, key, headers } }: Read, attempts: number): OutboxMessage {
-  return {
-    ...identify(stream, position, id),
+  const message: { -readonly [K in keyof OutboxMessage]: OutboxMessage[K] } = {
+    id: identify(stream, position, id).id,
     msg,
     source: `${stream.object}:${stream.epoch}`,
+    sequence: position - stream.base,
     attempts,
     timestamp: at,
-    ...(key !== undefined && { key }),
-    ...(headers && { headers }),
   };
+  if (key !== undefined) message.key = key;
+  if (headers) message.headers = headers;
+  return message;
 }

@@ -140,8 +140,9 @@ async function takeMain(store: Store, batch: Batch, limit: number, distinct: boo
   }
   // No await since the last segment was seen to be the last: nothing can have moved there.
   const read = batch.entries.length;
+  const { object, epoch, base } = memory;
   for (const message of memory.messages) {
-    if (!add(entryOf(memory, message, null))) {
+    if (!add(entryOf({ object, epoch, base }, message, null))) {
       memory.taken = batch.entries.length > read;
       return;
     }
