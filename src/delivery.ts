@@ -58,7 +58,11 @@ export function deliveryOf(
     let leased = died || memory.trouble.lease;
     do {
       const { trouble } = memory;
-      let batch = await take(leased || isOver(trouble));
+      // Who takes a second argument can set a single message aside, and the next of its key must not be under way with it.
+      const distinct = delivery.send?.length !== 1;
+      const calm = leased || isOver(trouble);
+      let batch = await take(batchSize, distinct, calm);
+      if (batch.entries.length === 0 && !calm) batch = await take(batchSize, distinct, true);
       if (leased && judgeDeath(batch)) {
         leased = false;
         await settle(batch);
@@ -77,14 +81,20 @@ export function deliveryOf(
       const before = leased ? { ...memory.trouble, suspects: trouble.suspects } : trouble;
       const failed = batch.handed.length > 0 ? await hand(batch.handed) : null;
       if (failed) batch = await judgeFailure(batch, before, failed.error);
-      else succeed(batch, before);
+      // A batch of which nothing could be handed over tells nothing of the destination.
+      else if (batch.handed.length > 0) memory.trouble = afterSuccess(before, batch.handed.length);
       const rest = batch.handed.filter(({ fate }) => !fate);
       if (failed && rest.length > 0) {
         await backOff(batch, rest, failed.error);
         return;
       }
+      const lanes = memory.lanes.size;
+      const idle = !batch.entries.some(({ fate }) => fate);
+      // A lane of which nothing is left has ended, and makes room.
+      if (idle && batch.lanes.length > 0) await settle(batch);
+      if (idle && memory.lanes.size < lanes) continue;
       // Nothing to do, although something seemed due.
-      if (!batch.entries.some(({ fate }) => fate)) {
+      if (idle) {
         const wake = delivery.nextWake();
         return void alarm.setWake(wake > Date.now() ? wake : Date.now() + NOTHING_MS);
       }
@@ -92,13 +102,6 @@ export function deliveryOf(
       if (before.failures > 0 && memory.trouble.failures === 0) emit({ type: "breaker_closed" });
       // After a lease the next run has the platform's own retries behind it again, which tell a death without a row being written.
     } while (!leased && store.due() <= alarm.now() && Date.now() < deadline);
-  }
-
-  /** Returning delivers what was not settled otherwise. */
-  function succeed({ handed }: Batch, before: Trouble): void {
-    for (const entry of handed) entry.fate ??= waitsBehind(entry, handed) ? "aside" : "gone";
-    // A batch of which nothing could be handed over tells nothing of the destination.
-    if (handed.length > 0) memory.trouble = afterSuccess(before, handed.length);
   }
 
   /** Whether one message is to blame for a failed call. Gives the batch as it is to be settled: what has no fate yet is kept. */
@@ -118,10 +121,9 @@ export function deliveryOf(
       batch = await withControl(batch, head, before.controls);
       const [found, control] = batch.handed;
       if (found && control && !(await hand([control]))) {
-        control.fate ??= "gone";
         judged = true;
         // The destination may have come back between the two: once more, now that it is known to be well.
-        if (!(await hand([found]))) found.fate ??= "gone";
+        await hand([found]);
       }
     }
     if (judged) {
@@ -132,17 +134,14 @@ export function deliveryOf(
     return batch;
   }
 
-  async function take(calm: boolean): Promise<Batch> {
-    // Who takes a second argument can set a single message aside, and the next of its key must not be under way with it.
-    const distinct = delivery.send?.length !== 1;
-    let batch: Batch;
-    do {
+  async function take(limit: number, distinct: boolean, calm: boolean): Promise<Batch> {
+    for (;;) {
       while (store.open) await store.open;
-      batch = await queue.take(batchSize, alarm.now(), distinct, calm);
-      if (batch.entries.length === 0 && !calm) batch = await queue.take(batchSize, alarm.now(), distinct, true);
-      // What was read of a transaction that is still open may yet be rolled back.
-    } while (store.open);
-    return batch;
+      const batch = await queue.take(limit, alarm.now(), distinct, calm);
+      if (!store.open) return batch;
+      // What was read of a transaction that is still open may yet be rolled back: all of it is read again.
+      memory.due = 0;
+    }
   }
 
   /** Only the first `size` messages are handed over; what was read behind them is as if it had not been. */
@@ -154,26 +153,29 @@ export function deliveryOf(
     batch.entries = batch.entries.slice(0, batch.entries.indexOf(last) + 1);
   }
 
-  /** Calls `sendMessages`. Gives the error when it failed, and each message that was settled its fate. */
+  /** Calls `sendMessages`. Gives the error when it failed, and its fate to each message that was settled: to all when it returned. */
   async function hand(entries: Entry[]): Promise<{ error: unknown } | null> {
     for (const entry of entries) entry.attempts = Math.max(handedOver(memory, entry), entry.attempts ?? 0) + 1;
     const messages = entries.map((entry) => present(entry, entry.attempts ?? 1));
     // What becomes of the list and of its messages in there is not our affair.
     const ids = messages.map(({ id }) => id);
     const call = callOf(messages, ids, settings, delivery.send);
-    const failed = await call.settled;
+    let failed = await call.settled;
+    const ended = failed === null;
     for (const [i, entry] of entries.entries()) {
       const outcome = call.outcomes.get(ids[i] as string);
+      if (ended && !outcome) entry.fate = waitsBehind(entry, entries) ? "aside" : "gone";
       if (outcome?.type === "ack") entry.fate = "gone";
       if (outcome?.type === "retry") fail(entry, entry.more, "sendMessages asked for a retry.", outcome.delayMs);
       if (outcome?.type === "reject") bury(entry, "rejected", outcome.reason);
+      if (ended && !entry.fate) failed = { error: new Error(`Messages of ${MAX_LANES} ordering keys wait already.`) };
     }
     return failed;
   }
 
   /** A message failed by itself: it waits out its own backoff, or its attempts are used up. */
   function fail(entry: Entry, more: Entry["more"], error: string, delayMs?: number): void {
-    // With so many keys that wait already it is the destination that is in trouble.
+    // With so many keys that wait already it is the destination that is in trouble: the message stays where it is.
     if (more.key !== undefined && !memory.lanes.has(more.key) && memory.lanes.size >= MAX_LANES) return;
     const tries = (more.tries ?? 0) + 1;
     entry.more = { ...more, tries };
@@ -207,7 +209,7 @@ export function deliveryOf(
    * another one, in case it breaks its call as well, and of each ordering key only the first.
    */
   async function withControl(before: Batch, { position, attempts = 1 }: Entry, controls: number): Promise<Batch> {
-    const batch = await queue.take(CONTROL_LOOK, alarm.now(), false, false);
+    const batch = await take(CONTROL_LOOK, false, false);
     const head = batch.handed.find((entry) => entry.position === position);
     if (!head) {
       queue.batch = before;

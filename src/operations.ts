@@ -181,10 +181,12 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
       const data = head?.data ?? memory;
       const at = Math.min(since || NEVER, main && data.messages[0] !== undefined ? readMessage(data, data.messages[0]).at : NEVER);
       const wake = delivery.nextWake();
+      // A lane of which the last message was cancelled ends when it is looked at next.
+      const heads = Math.min(lanes.size, laned);
       return {
         pending: main - late + ready,
-        delayed: late + aside - ready + lanes.size,
-        blocked: laned - lanes.size,
+        delayed: late + aside - ready + heads,
+        blocked: laned - heads,
         dead,
         oldestAgeSeconds: at < NEVER ? Math.max(0, Date.now() - at) / 1000 : 0,
         nextAttemptAt: wake < NEVER ? wake : null,

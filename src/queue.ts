@@ -208,6 +208,8 @@ export function queueOf(store: Store): Queue {
     else {
       ownLanes().delete(key);
       rows[laneKey(key)] = undefined;
+      // The queue may have waited for room.
+      memory.next = 0;
     }
   }
 

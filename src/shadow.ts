@@ -32,6 +32,8 @@ export function shadow(parts: Parts, native: DurableObjectStorage): void {
     const rolledBack = (): void => {
       store.native = outer;
       Object.assign(memory, before);
+      // A batch may have been read meanwhile, and have moved these on: too early costs a look, too late a message.
+      memory.due = memory.next = 0;
     };
     define(txn, {
       ...alarm.methods,

@@ -117,6 +117,8 @@ export interface Store {
   page(kind: Numbered, start: string, last: number, limit?: number): Promise<Row[]>;
   /** Reads the next rows under a prefix. */
   list(range: DurableObjectListOptions): Promise<Row[]>;
+  /** Reports what can't be read. */
+  unreadable(row: string, error: unknown): null;
   /** Writes any number of entries as one commit: they go down in one turn. */
   put(entries: Record<string, unknown>, options?: DurableObjectPutOptions): Promise<unknown>;
   /** Deletes any number of keys as one commit. Resolves to how many existed. */
@@ -346,6 +348,11 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     },
 
     saveHeader: () => store.native.put(memory.key, store.header()),
+
+    unreadable(row, error) {
+      emit({ type: "unreadable", row, error });
+      return null;
+    },
 
     async list(range) {
       const rows: Row[] = [];

@@ -12,6 +12,9 @@ const LOOK = 128;
 /** So many ordering keys may wait at a time. The queue stops before a message that would be one more. */
 export const MAX_LANES = 10_000;
 
+/** A lane that can't be read is looked at again after this long, in milliseconds. */
+const UNREADABLE_MS = 3_600_000;
+
 const lookFor = (limit: number): number => Math.max(limit, LOOK);
 
 /**
@@ -74,7 +77,13 @@ async function takeLanes(store: Store, batch: Batch, limit: number, distinct: bo
     else {
       const prefix = lanePrefix(key);
       const most = distinct ? 2 : PAGE_ROWS;
-      const rows = await store.list({ prefix, limit: most });
+      const rows = await store.list({ prefix, limit: most }).catch((error) => store.unreadable(prefix, error));
+      if (!rows) {
+        // Its key waits, and nobody else.
+        store.memory.lanes = new Map(store.memory.lanes).set(key, { due: now + UNREADABLE_MS });
+        next = Math.min(next, now + UNREADABLE_MS);
+        continue;
+      }
       // The last row of a page is only looked at: what follows must be known before a lane is emptied.
       const whole = rows.length < most;
       batch.lanes.push({ key, seen, rows, whole });

@@ -86,6 +86,31 @@ describe.each(BACKENDS)("a row that can't be read (%s)", (backend) => {
     for (const key of bad) expect(after.get(key)).toEqual(GARBAGE);
   });
 
+  it("behind an ordering key holds up that key and nobody else", async () => {
+    const path = folder();
+    const receiver = new Receiver();
+    const before = await start(path, receiver);
+    await before.call(backend, "a", "lanes", ["a", "b", "a", "b", "a", "b"]);
+    await until(async () => (await before.call<{ blocked: number }>(backend, "a", "stats")).blocked === 4);
+    await before.stop();
+    const row = outboxRows(path, backend).find((row) => numbersIn(row).includes(1));
+    expect(numbersIn(row ?? { key: "", value: new Uint8Array() })).toEqual([1, 3, 5]);
+    damage(path, backend, row?.key ?? "");
+
+    const world = await start(path, receiver);
+    await world.call(backend, "a", "put", 7, 1);
+    await until(() => receiver.delivered.includes(6) && receiver.delivered.includes(7));
+    expect(receiver.delivered.filter((n) => n > 0 && n < 7)).toEqual([2, 4, 6]);
+    const told = await until(async () => (await world.events()).filter(({ type }) => type === "unreadable"));
+    expect(told.length).toBeGreaterThan(0);
+    const calls = receiver.calls.length;
+    await sleep(1000);
+    expect(receiver.calls.length).toBe(calls);
+    expect(await world.call(backend, "a", "stats")).toMatchObject({ breaker: "closed", pending: 0 });
+    await world.stop();
+    expect(outboxRows(path, backend).find(({ key }) => key === row?.key)?.value).toEqual(GARBAGE);
+  });
+
   it("is not written over by a put that comes before any delivery, and no number is given twice", async () => {
     const path = folder();
     const receiver = new Receiver();

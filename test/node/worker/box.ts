@@ -34,6 +34,17 @@ class Box extends DurableObject<Env> {
     return count;
   }
 
+  /** Sends numbered messages with these ordering keys, before any alarm can ring. The first of each key has to wait for three seconds. */
+  lanes(keys: string[]): Promise<void> {
+    return this.ctx.blockConcurrencyWhile(async () => {
+      for (const [i, key] of keys.entries()) {
+        const delaySeconds = keys.indexOf(key) === i ? 3 : 0;
+        await this.env.OUTBOX_MANAGER.send({ n: i + 1, text: `#${i + 1}#` }, { key, delaySeconds });
+      }
+      await this.env.OUTBOX_MANAGER.send({ n: 0, text: "#0#" });
+    });
+  }
+
   /** The same before any alarm can ring, so that the messages stand in full rows of sixteen. */
   store(first: number, count: number): Promise<number> {
     return this.ctx.blockConcurrencyWhile(() => this.put(first, count));
