@@ -3,6 +3,7 @@
 import { expected } from "./errors.js";
 import type { Emit } from "./events.js";
 import { NEVER, type Store } from "./store.js";
+import type { Cancel, Timers } from "./timers.js";
 import type { OwnAlarm } from "./trouble.js";
 
 /** An alarm that is overdue by this much, in milliseconds, with no run under way, has been lost by the platform. */
@@ -49,7 +50,7 @@ export interface AlarmSlot {
  *
  * @param keep leave the outbox's alarm standing when nothing waits any more, for the next message: it fires once at most
  */
-export function alarmSlot(store: Store, emit: Emit, keep: boolean): AlarmSlot {
+export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolean): AlarmSlot {
   const { memory } = store;
   /** The time of the alarm that is being handled; 0 when none is. */
   let firing = 0;
@@ -60,7 +61,7 @@ export function alarmSlot(store: Store, emit: Emit, keep: boolean): AlarmSlot {
   /** An alarm up to this time is the outbox's: should it fire when nothing waits any more, it is not the object's own. */
   let stale = 0;
   let checking = false;
-  let ownTimer = 0;
+  let cancelOwn: Cancel | null = null;
   let ownRun: Promise<void> | null = null;
   /** What the object's own handler threw in this call. */
   let thrown: unknown[] = [];
@@ -70,11 +71,11 @@ export function alarmSlot(store: Store, emit: Emit, keep: boolean): AlarmSlot {
     const { own, wake, armed } = memory;
     const due = own?.due ?? NEVER;
     const now = Date.now();
-    if (ownTimer) clearTimeout(ownTimer);
-    ownTimer = 0;
+    cancelOwn?.();
+    cancelOwn = null;
     if (guarded) {
       // At the end of the call the slot is set once. Until then the own alarm fires from here: no slow send delays it.
-      if (due < NEVER && wake < NEVER) ownTimer = setTimeout(() => isDue(due) && startOwn(), due - now);
+      if (due < NEVER && wake < NEVER) cancelOwn = timers.after(due - now, () => isDue(due) && startOwn());
       return;
     }
     const time = Math.max(Math.min(wake, due), now + 1, floor + 1);
@@ -96,14 +97,14 @@ export function alarmSlot(store: Store, emit: Emit, keep: boolean): AlarmSlot {
   function check(delay = CHECK_MS): void {
     if (checking) return;
     checking = true;
-    setTimeout(async () => {
+    timers.after(delay, async () => {
       checking = false;
       const { armed } = memory;
       const alarm = (await store.native.getAlarm().catch(() => armed)) ?? NEVER;
       if (memory.wake === NEVER || firing || memory.armed !== armed) return;
       if (alarm !== armed || alarm < Date.now() - LOST_MS) repair(alarm);
       else if (alarm <= Date.now()) check(LOST_MS);
-    }, delay);
+    });
   }
 
   function repair(alarm: number): void {

@@ -4,6 +4,7 @@ import { seconds } from "./envelope.js";
 import { expected, OutboxError } from "./errors.js";
 import type { OutboxDelivery, OutboxMessage } from "./message.js";
 import type { Settings } from "./options.js";
+import type { Cancel, Timers } from "./timers.js";
 
 /** The longest text of an error that is kept with a message, in UTF-16 units. */
 const ERROR_LENGTH = 500;
@@ -25,7 +26,13 @@ export interface Call {
 }
 
 /** Calls `sendMessages` in this turn. `ids` are those of the messages, whatever becomes of the list in there. */
-export function callOf(messages: OutboxMessage[], ids: readonly string[], { timeoutSeconds, emit }: Settings, send: Send | null): Call {
+export function callOf(
+  messages: OutboxMessage[],
+  ids: readonly string[],
+  { timeoutSeconds, emit }: Settings,
+  timers: Timers,
+  send: Send | null,
+): Call {
   const outcomes = new Map<string, Outcome>();
   let known: Set<string> | undefined;
   let controller: AbortController | undefined;
@@ -54,18 +61,18 @@ export function callOf(messages: OutboxMessage[], ids: readonly string[], { time
 
   const settled = (async () => {
     if (!send) throw new OutboxError("send_messages_missing", "The class has no sendMessages().");
-    let timer = 0;
+    let cancel: Cancel = () => {};
     const timeout = new Promise((_, reject) => {
-      timer = setTimeout(() => {
+      cancel = timers.after(timeoutSeconds * 1000, () => {
         open = false;
         const error = new OutboxError("timeout", `sendMessages took over ${timeoutSeconds} s.`);
         reject(error);
         controller ??= new AbortController();
         controller.abort(error);
-      }, timeoutSeconds * 1000);
+      });
     });
     const sent = (async () => send(messages as OutboxMessage<never>[], delivery))();
-    await Promise.race([sent, timeout]).finally(() => clearTimeout(timer));
+    await Promise.race([sent, timeout]).finally(cancel);
     return null;
   })().catch((error: unknown) => ({ error }));
 

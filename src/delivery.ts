@@ -10,6 +10,7 @@ import { type Queue, queueOf } from "./queue.js";
 import { retryDelayMs } from "./retry.js";
 import { NEVER, type Store } from "./store.js";
 import { MAX_LANES } from "./take.js";
+import type { Timers } from "./timers.js";
 import { afterFailure, afterPoison, afterSuccess, inVain, isOver, probeSize, type Trouble } from "./trouble.js";
 
 /** After this long, in milliseconds, a run hands over to the next alarm: far from the platform's limit of 15 minutes. */
@@ -44,6 +45,7 @@ export function deliveryOf(
   store: Store,
   alarm: AlarmSlot,
   settings: Settings,
+  timers: Timers,
   sync: () => Promise<void>,
   abort: (reason: string) => void,
 ): Delivery {
@@ -159,7 +161,7 @@ export function deliveryOf(
     const messages = entries.map((entry) => present(entry, entry.attempts ?? 1));
     // What becomes of the list and of its messages in there is not our affair.
     const ids = messages.map(({ id }) => id);
-    const call = callOf(messages, ids, settings, delivery.send);
+    const call = callOf(messages, ids, settings, timers, delivery.send);
     let failed = await call.settled;
     const ended = failed === null;
     for (const [i, entry] of entries.entries()) {

@@ -9,7 +9,7 @@ type Method = (...args: never[]) => Promise<unknown>;
 
 /** Puts the shadows on one object's storage. The native methods stay untouched on the prototype. */
 export function shadow(parts: Parts, native: DurableObjectStorage): void {
-  const { ctx, store, alarm, delivery } = parts;
+  const { ctx, store, alarm, delivery, timers } = parts;
   const { memory } = store;
   const shadows: Record<string, unknown> = {
     transactionSync(closure: () => unknown) {
@@ -54,7 +54,7 @@ export function shadow(parts: Parts, native: DurableObjectStorage): void {
 
   /** Until it has ended nothing is delivered: a message that may yet be rolled back must not be seen. */
   async function transaction(closure: Closure): Promise<unknown> {
-    const done = native.transaction((txn) => inTransaction(txn, closure));
+    const done = timers.held(() => native.transaction((txn) => inTransaction(txn, closure)));
     const open = Promise.allSettled([done, store.open]).then(() => {
       if (store.open === open) store.open = null;
     });
@@ -91,6 +91,8 @@ export function shadow(parts: Parts, native: DurableObjectStorage): void {
     };
   }
   define(ctx.storage, shadows);
+  const block = ctx.blockConcurrencyWhile.bind(ctx);
+  define(ctx, { blockConcurrencyWhile: (body: () => Promise<unknown>) => timers.held(() => block(body)) });
 }
 
 /** Whether `deleteAll()` takes the alarm with it: a compatibility flag, on by default from 2026-02-24. */

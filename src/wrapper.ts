@@ -11,6 +11,7 @@ import { type OutboxOptions, settings } from "./options.js";
 import type { Parts } from "./parts.js";
 import { shadow } from "./shadow.js";
 import { storeOf } from "./store.js";
+import { timersOf } from "./timers.js";
 
 /** A class that can be wrapped: constructed with the object's state and env, and able to send messages. */
 export type OutboxClass = new (ctx: DurableObjectState, env: never, ...rest: never[]) => OutboxProcessor<never>;
@@ -61,9 +62,10 @@ export function withTransactionalOutbox<C extends OutboxClass, const B extends s
       }
       const { emit } = chosen;
       const native = bindNative(ctx.storage);
+      const timers = timersOf();
       const store = storeOf(ctx.id.toString(), native, emit);
-      const alarm = alarmSlot(store, emit, chosen.immediate);
-      const delivery = deliveryOf(store, alarm, chosen, native.sync, (reason) => ctx.abort(reason));
+      const alarm = alarmSlot(store, emit, timers, chosen.immediate);
+      const delivery = deliveryOf(store, alarm, chosen, timers, native.sync, (reason) => ctx.abort(reason));
       const ours = {
         alarm: (info?: AlarmInvocationInfo) => alarm.handle(info, (died) => delivery.run(died)),
         sendMessages: (...args: Parameters<Send>) => delivery.send?.(...args),
@@ -84,7 +86,7 @@ export function withTransactionalOutbox<C extends OutboxClass, const B extends s
         parts.loading = null;
         delivery.kick();
       });
-      const parts: Parts = { ctx, store, alarm, delivery, settings: chosen, loading };
+      const parts: Parts = { ctx, store, alarm, delivery, settings: chosen, timers, loading };
       shadow(parts, native);
       super(ctx, { ...env, [chosen.binding]: manager(parts) }, ...rest);
       adopt();
