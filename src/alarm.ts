@@ -1,6 +1,6 @@
 /** The alarm slot: the platform gives an object one alarm, and here the outbox and the object's own code share it. */
 
-import { expected } from "./errors.js";
+import { expected, told } from "./errors.js";
 import type { Emit } from "./events.js";
 import { NEVER, type Store } from "./store.js";
 import type { Cancel, Timers } from "./timers.js";
@@ -15,6 +15,9 @@ const PLATFORM_RETRY_MS = 2000;
 const PLATFORM_RETRIES = 6;
 /** The runtime takes no date from here on: 2190-01-01, in milliseconds since the Unix epoch (seen in its error). */
 const LAST_DATE = 6_942_672_000_000;
+
+/** What a facet says in production; a local run refuses the commit itself. */
+const NO_ALARM: string = told("This object can't set an alarm, as facets can't: put the outbox in the object that holds the facet.");
 
 /** What fires: the platform's description of the call, or nothing when a test helper calls. */
 type Info = AlarmInvocationInfo | undefined;
@@ -38,8 +41,12 @@ export interface AlarmSlot {
   setWake(wake: number, now?: boolean): Promise<void> | undefined;
   /** The instance's `alarm`: the platform's call, shared out. Throws only what the object's own handler threw. */
   handle(info: Info, deliver: (died: boolean) => Promise<void>): Promise<void>;
-  /** The object's own `deleteAll()` takes the alarm with it. */
-  forget(): void;
+  /**
+   * The object's own `deleteAll()` with nothing waiting.
+   *
+   * @param taken the platform has deleted the alarm as well
+   */
+  forget(taken: boolean): void;
   /** `getAlarm`, `setAlarm` and `deleteAlarm` for the object's own code, as if there were no outbox. */
   readonly methods: Pick<DurableObjectStorage, "getAlarm" | "setAlarm" | "deleteAlarm">;
 }
@@ -49,8 +56,9 @@ export interface AlarmSlot {
  * alarm. While nothing waits in the outbox, the native slot belongs to the object, untouched.
  *
  * @param keep leave the outbox's alarm standing when nothing waits any more, for the next message: it fires once at most
+ * @param refuse resets the object: what is not yet committed is gone
  */
-export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolean): AlarmSlot {
+export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolean, refuse: (reason: string) => void): AlarmSlot {
   const { memory } = store;
   /** The time of the alarm that is being handled; 0 when none is. */
   let firing = 0;
@@ -89,7 +97,8 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
     }
     if (wake < due) stale = time;
     const set = store.native.setAlarm(time);
-    set.catch(() => {}); // Whoever puts is told; elsewhere the object is broken, and starts anew.
+    // Without an alarm nothing would wake the object: whatever this turn has written must not stay.
+    set.catch((error) => refuse(`${NO_ALARM} ${error}`));
     return set;
   }
 
@@ -233,8 +242,11 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       if (thrown.length > 0) throw thrown[0];
     },
 
-    forget() {
-      memory.own = memory.running = null;
+    forget(taken) {
+      if (taken) memory.own = memory.running = null;
+      // The marker is gone that would tell the outbox's own alarm from the object's.
+      else if (memory.armed < NEVER && slot.leftover() === memory.armed) void store.native.deleteAlarm();
+      else return;
       memory.armed = NEVER;
       sync();
     },

@@ -3,13 +3,14 @@
 /**
  * What went wrong, as a stable word.
  *
- * - `too_large`: the message, or an entry of a put of more than 127, does not fit in one stored value of this object's backend.
+ * - `too_large`: the message, a key or a value does not fit in what this object's backend stores.
  * - `reserved_key`: a key begins with U+10FFFF, the range in which the outbox keeps its rows.
+ * - `unsupported`: this object, or the state in which it is, does not have what was called: `transactionSync` on a KV-backed one, say.
  * - `outbox_full`: `maxPending` messages wait already; nothing was written.
  * - `timeout`: `sendMessages` did not settle within `timeoutSeconds`.
  * - `send_messages_missing`: the running class has no `sendMessages`; messages stay stored until one is deployed.
  */
-export type OutboxErrorCode = "too_large" | "reserved_key" | "outbox_full" | "timeout" | "send_messages_missing";
+export type OutboxErrorCode = "too_large" | "reserved_key" | "unsupported" | "outbox_full" | "timeout" | "send_messages_missing";
 
 /**
  * Something that can go wrong while a correct program runs. Match it by `code`, never by text and never by
@@ -32,6 +33,6 @@ export function expected(argument: string, expectation: string, got: unknown, ca
 }
 
 /** Puts the package's name in front, so that a log line says whose error it is. */
-function told(message: string): string {
+export function told(message: string): string {
   return `[do-transactional-outbox] ${message}`;
 }

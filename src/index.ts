@@ -3,7 +3,7 @@
 export type { OutboxPutOptions } from "./envelope.js";
 export { OutboxError, type OutboxErrorCode } from "./errors.js";
 export type { DeadReason, OutboxEvent } from "./events.js";
-export type { OutboxManager, OutboxStats } from "./manager.js";
+export type { OutboxManager, OutboxStats, OutboxTransaction, OutboxTransactionSync } from "./manager.js";
 export type { OutboxDeadLetter, OutboxDelivery, OutboxListed, OutboxMessage, OutboxProcessor, OutboxReceipt } from "./message.js";
 export type { OutboxListOptions } from "./operations.js";
 export type { OutboxOptions } from "./options.js";

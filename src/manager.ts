@@ -1,12 +1,21 @@
 /** The manager: what a Durable Object's own code calls, at `env.OUTBOX_MANAGER`. */
 
 import { envelope, type OutboxPutOptions } from "./envelope.js";
+import type { Eraser } from "./erase.js";
 import { expected, OutboxError } from "./errors.js";
-import { draft, identify, type OutboxDeadLetter, type OutboxListed, type OutboxReceipt } from "./message.js";
+import { checkKey } from "./guard.js";
+import { type Draft, draft, identify, type More, type OutboxDeadLetter, type OutboxListed, type OutboxReceipt } from "./message.js";
+import { define } from "./native.js";
 import { type OutboxListOptions, operations } from "./operations.js";
-import type { Parts } from "./parts.js";
-import { idKey, type KnownId, RESERVED } from "./rows.js";
-import { FEW_KEYS, isSqlite, maxMessageBytes } from "./store.js";
+import { gate, type Parts } from "./parts.js";
+import { idKey, type KnownId } from "./rows.js";
+import { contentBytes } from "./size.js";
+import { FEW_KEYS, maxMessageBytes } from "./store.js";
+import type { Transactions } from "./transaction.js";
+
+/** The limits of a KV-backed object, in bytes: a key in UTF-8, and a value (Durable Objects limits page). */
+const KV_KEY_BYTES = 2048;
+const KV_VALUE_BYTES = 131_072;
 
 /** The state of the outbox at this moment. Reading it costs a page of rows at most, whatever the backlog. */
 export interface OutboxStats {
@@ -30,6 +39,20 @@ export interface OutboxStats {
   paused: boolean;
 }
 
+/** A storage transaction that messages can join. */
+export interface OutboxTransaction<M = unknown> extends DurableObjectTransaction {
+  /** A message that is stored when the transaction commits. Rejects, and has written nothing, once it has ended. */
+  send(msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
+}
+
+/** A synchronous transaction that messages can join. */
+export interface OutboxTransactionSync<M = unknown> {
+  readonly sql: SqlStorage;
+  readonly kv: SyncKvStorage;
+  /** A message that is stored when the transaction commits. Throws at once what `send` of the manager rejects with. */
+  send(msg: M, options?: OutboxPutOptions): OutboxReceipt;
+}
+
 /**
  * Writes state and message in one atomic batch. Bound at `env.OUTBOX_MANAGER` of a wrapped class; `M` is the type of
  * its messages.
@@ -51,8 +74,30 @@ export interface OutboxManager<M = unknown> {
   delete(key: string, msg: M, options?: OutboxPutOptions): Promise<boolean>;
   /** The same for several keys, also for more than 128. Resolves to how many existed. */
   delete(keys: string[], msg: M, options?: OutboxPutOptions): Promise<number>;
-  /** A message alone. It commits with everything else that the caller writes in the same turn. */
+  /**
+   * `DurableObjectStorage.deleteAll` with a last message: everything that is the object's own is deleted and the message stored
+   * in one commit. Messages that wait, and dead letters, stay.
+   */
+  deleteAll(msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
+  /**
+   * A message alone. It commits with everything else that the caller writes in the same turn: `sql.exec()`, `kv.put()`,
+   * `storage.put()`. A throw between the two rolls nothing back; where that can happen, use a transaction.
+   */
   send(msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
+  /**
+   * `DurableObjectStorage.transaction`, with `txn.send`: what is written through `txn` and what is sent commit together, or
+   * not at all when the closure throws or calls `txn.rollback()`. Everything that the outbox is told while a transaction is open
+   * belongs to it. Rejects with what the closure threw.
+   */
+  transaction<T>(closure: (txn: OutboxTransaction<M>) => T | Promise<T>): Promise<T>;
+  /**
+   * `DurableObjectStorage.transactionSync`, with `send` beside `sql` and `kv`: all of it commits, or nothing when the closure
+   * throws. For SQLite-backed objects. Gives what the closure gave.
+   *
+   * @throws OutboxError `unsupported` on a KV-backed object, or while the object's constructor runs; TypeError when the closure is async;
+   * whatever the closure throws.
+   */
+  transactionSync<T>(closure: (txn: OutboxTransactionSync<M>) => T): T;
   /** Dead letters, in put order. */
   list(options: OutboxListOptions & { state: "dead" }): Promise<OutboxDeadLetter<M>[]>;
   /** Messages that are not delivered: those that are due in put order, those that wait for a time or behind their key as they are stored. */
@@ -84,105 +129,225 @@ export interface OutboxManager<M = unknown> {
 }
 
 /** The implementation behind the public interface. */
-export function manager(parts: Parts): OutboxManager {
-  const { ctx, store, alarm, delivery, settings } = parts;
-  const { emit, listening, immediate, maxPending, expiresInSeconds } = settings;
+export function manager(parts: Parts, tell: Transactions["tell"], erase: Eraser["erase"]): OutboxManager {
+  const { ctx, store, alarm, delivery, settings, sqlite } = parts;
+  const { listening, immediate, maxPending, expiresInSeconds } = settings;
   const { memory } = store;
-  const sqlite = isSqlite(ctx.storage);
   const maxBytes = maxMessageBytes(sqlite);
   const wake = () => alarm.setWake(delivery.nextWake());
-  /** Where reading is asynchronous, puts take turns behind one with an id. */
-  let turn: Promise<void> | null = null;
+
+  /** @throws TypeError, or OutboxError `reserved_key` or `too_large`. */
+  function checkEntries(entries: Record<string, unknown>, keys: string[]): void {
+    for (const key of keys) {
+      if (typeof key !== "string") throw expected("key", "a string", key);
+      checkKey(key);
+      const value = entries[key];
+      // The runtime holds a SQLite-backed object to its limits, locally as well, and a KV-backed one only in production.
+      if (!sqlite) checkKv(key, value);
+      // More entries than one put takes go down as several. A bad value among them must be found before the first is written.
+      if (keys.length > FEW_KEYS && value !== undefined) draft(key, value, maxBytes);
+    }
+  }
+
+  function checkRoom(): void {
+    if (store.undelivered() >= maxPending) throw new OutboxError("outbox_full", `${maxPending} messages wait already (maxPending).`);
+  }
 
   /**
    * Checks everything, then writes everything: once the object is loaded, nothing is written after an `await`.
    * Resolves to the receipt, or to how many of the `deleted` keys existed.
    */
-  function write(given: object, msg: unknown, options?: OutboxPutOptions, deleted?: string[]): Promise<unknown> {
+  function accept(given: object, msg: unknown, options?: OutboxPutOptions, deleted?: string[], erased?: true): Promise<unknown> {
     // Not an async function: what is refused rejects all the same, and every promise in between costs each put its share.
     try {
-      return checked(given, msg, options, deleted);
+      if (Object(given) !== given || Array.isArray(given)) throw expected("key", "a string or an object", given);
+      // Without a prototype no key means anything but itself, and a key can be added at no cost.
+      const entries: Record<string, unknown> = Object.assign(Object.create(null), given);
+      const keys = Object.keys(entries);
+      checkEntries(entries, deleted ?? keys);
+      const now = Date.now();
+      const more = envelope(options, now, expiresInSeconds);
+      const message = draft("msg", msg, maxBytes, more ?? null);
+      const put: Put = { entries, keys, now, more, message, options, deleted, erased };
+      return gate(parts) ? whenReady(put) : begin(put);
     } catch (error) {
       return Promise.reject(error);
     }
   }
 
-  function checked(given: object, msg: unknown, options?: OutboxPutOptions, deleted?: string[]): Promise<unknown> {
-    if (Object(given) !== given || Array.isArray(given)) throw expected("key", "a string or an object", given);
-    // Without a prototype no key means anything but itself, and a key can be added at no cost.
-    const entries: Record<string, unknown> = Object.assign(Object.create(null), given);
-    const keys = Object.keys(entries);
-    for (const key of deleted ?? keys) {
-      if (typeof key !== "string") throw expected("key", "a string", key);
-      if (key.startsWith(RESERVED)) throw new OutboxError("reserved_key", "Keys from U+10FFFF on are the outbox's own.");
-      // More entries than one put takes go down as several. A bad value among them must be found before the first is written.
-      if (keys.length > FEW_KEYS && entries[key] !== undefined) draft(key, entries[key], maxBytes);
+  async function whenReady(put: Put): Promise<unknown> {
+    for (let first = gate(parts); first; first = gate(parts)) await first;
+    return begin(put);
+  }
+
+  function begin(put: Put): Promise<unknown> {
+    const id = put.more?.id;
+    const known = id === undefined ? undefined : idKey(id);
+    if (parts.turn === null && known === undefined) return commit(put);
+    if (parts.turn === null && known !== undefined && sqlite) return commit(put, parts.kv.get<KnownId>(known));
+    // A KV-backed object reads before it writes: whatever is put meanwhile takes its turn behind, as it is at the call.
+    const copy = structuredClone({ ...put.entries });
+    for (const key of put.keys) put.entries[key] = copy[key];
+    const within = store.native;
+    const done = Promise.resolve(parts.turn)
+      .then(() => (known ? store.native.get<KnownId>(known) : undefined))
+      .then((first) => {
+        // Only rollback() ends a transaction that still has something to write.
+        if (store.native !== within) throw new OutboxError("unsupported", "The transaction has been rolled back.");
+        return commit(put, first);
+      });
+    const mine = done
+      .then(
+        () => {},
+        () => {},
+      )
+      .then(() => {
+        if (parts.turn === mine) parts.turn = null;
+      });
+    parts.turn = mine;
+    return done;
+  }
+
+  /** `first` is what is known of an earlier message with the same id: this one is not stored, and its state is. */
+  function commit(put: Put, first?: KnownId): Promise<unknown> {
+    if (!first) checkRoom();
+    return put.erased ? erase(put.options, () => write(put, first)) : write(put, first);
+  }
+
+  async function write({ entries, keys, message, now, more, options, deleted, erased }: Put, first?: KnownId): Promise<unknown> {
+    const id = more?.id;
+    const position = first ? 0 : store.append(entries, message, now, more);
+    const receipt = identify(memory, position, id);
+    const { sequence } = receipt;
+    if (id !== undefined && !first) entries[idKey(id)] = [position, sequence];
+    try {
+      const existed = deleted && store.delete(deleted, options);
+      const written = keys.length > FEW_KEYS ? store.put(entries, options) : store.native.put(entries, options);
+      const armed = first ? undefined : wake();
+      if (listening && !first) tell({ type: "stored", id: receipt.id, sequence });
+      await written;
+      if (armed) await armed;
+      if (immediate && !first) delivery.kick();
+      return existed ?? (first ? { id, sequence: first[1], deduplicated: true } : receipt);
+    } catch (error) {
+      // Storage refused the batch, so nothing of it was written: neither may the message go down with a later one.
+      // Should it have gone down already, what is not yet committed is dropped, and the object begins again from what is stored.
+      if (erased || (!first && !store.retract(position, entries))) ctx.abort(String(error));
+      void wake();
+      throw error;
     }
+  }
+
+  /** A message alone, on a SQLite-backed object: what it writes is written when this returns. */
+  function sendSync(msg: unknown, options?: OutboxPutOptions): OutboxReceipt {
     const now = Date.now();
     const more = envelope(options, now, expiresInSeconds);
     const message = draft("msg", msg, maxBytes, more ?? null);
+    const { kv } = parts;
     const id = more?.id;
-    const known = id === undefined ? undefined : idKey(id);
-    const begin = (): Promise<unknown> => {
-      if (turn === null && known === undefined) return commit();
-      if (turn === null && known !== undefined && sqlite) return commit(ctx.storage.kv.get<KnownId>(known));
-      // A KV-backed object reads before it writes: whatever is put meanwhile takes its turn behind, as it is at the call.
-      const copy = structuredClone(given);
-      for (const key of keys) entries[key] = (copy as typeof entries)[key];
-      const done = Promise.resolve(turn)
-        .then(() => (known ? store.native.get<KnownId>(known) : undefined))
-        .then(commit);
-      const mine = done
-        .then(
-          () => {},
-          () => {},
-        )
-        .then(() => {
-          if (turn === mine) turn = null;
-        });
-      turn = mine;
-      return done;
-    };
-    return parts.loading ? parts.loading.then(begin) : begin();
-
-    async function commit(first?: KnownId): Promise<unknown> {
-      if (store.undelivered() >= maxPending && !first) {
-        throw new OutboxError("outbox_full", `${maxPending} messages wait already (maxPending).`);
-      }
-      const position = first ? 0 : store.append(entries, message, now, more);
+    const known = id === undefined ? undefined : kv.get<KnownId>(idKey(id));
+    if (id !== undefined && known) return { id, sequence: known[1], deduplicated: true };
+    checkRoom();
+    const before = { ...memory };
+    try {
+      const rows: Record<string, unknown> = {};
+      const position = store.append(rows, message, now, more);
       const receipt = identify(memory, position, id);
-      const { sequence } = receipt;
-      if (known && !first) entries[known] = [position, sequence];
-      try {
-        const existed = deleted && store.delete(deleted, options);
-        const written = keys.length > FEW_KEYS ? store.put(entries, options) : store.native.put(entries, options);
-        const armed = first ? undefined : wake();
-        if (listening && !first) emit({ type: "stored", id: receipt.id, sequence });
-        await written;
-        if (armed) await armed;
-        if (immediate && !first) delivery.kick();
-        return existed ?? (first ? { id, sequence: first[1], deduplicated: true } : receipt);
-      } catch (error) {
-        // Storage refused the batch, so nothing of it was written: neither may the message go down with a later one.
-        // Should it have gone down already, what is not yet committed is dropped, and the object begins again from what is stored.
-        if (!first && !store.retract(position, entries)) ctx.abort(String(error));
-        void wake();
-        throw error;
-      }
+      if (id !== undefined) rows[idKey(id)] = [position, receipt.sequence];
+      // The header last: nothing else counts before it stands.
+      const { [memory.key]: header, ...others } = rows;
+      for (const key of Object.keys(others)) kv.put(key, others[key]);
+      kv.put(memory.key, header);
+      void wake();
+      if (listening) tell({ type: "stored", id: receipt.id, sequence: receipt.sequence });
+      return receipt;
+    } catch (error) {
+      Object.assign(memory, before);
+      throw error;
     }
   }
 
   const outbox = {
     put: (first: string | object, second: unknown, third?: unknown, fourth?: OutboxPutOptions) =>
-      typeof first === "string" ? write({ [first]: second }, third, fourth) : write(first, second, third as OutboxPutOptions),
+      typeof first === "string" ? accept({ [first]: second }, third, fourth) : accept(first, second, third as OutboxPutOptions),
 
     async delete(first: string | string[], msg: unknown, options?: OutboxPutOptions) {
-      const existed = (await write({}, msg, options, [first].flat())) as number;
+      const existed = (await accept({}, msg, options, [first].flat())) as number;
       return Array.isArray(first) ? existed : existed > 0;
     },
 
-    send: (msg: unknown, options?: OutboxPutOptions) => write({}, msg, options),
+    deleteAll: (msg: unknown, options?: OutboxPutOptions) => accept({}, msg, options, undefined, true),
+
+    send: (msg: unknown, options?: OutboxPutOptions) => accept({}, msg, options),
+
+    async transaction<T>(closure: (txn: OutboxTransaction) => T | Promise<T>): Promise<T> {
+      if (typeof closure !== "function") throw expected("closure", "a function", closure);
+      return ctx.storage.transaction(async (txn) => {
+        let open = true;
+        const rollback = txn.rollback.bind(txn);
+        define(txn, {
+          send: (msg: unknown, options?: OutboxPutOptions): Promise<unknown> =>
+            open ? accept({}, msg, options) : Promise.reject(new OutboxError("unsupported", "The transaction has ended.")),
+          rollback() {
+            open = false;
+            rollback();
+          },
+        });
+        try {
+          return await closure(txn as OutboxTransaction);
+        } finally {
+          open = false;
+        }
+      });
+    },
+
+    transactionSync<T>(closure: (txn: OutboxTransactionSync) => T): T {
+      if (!sqlite) throw new OutboxError("unsupported", "transactionSync() needs a SQLite-backed object: use transaction().");
+      if (parts.loading) throw new OutboxError("unsupported", "In a constructor, call transactionSync() in blockConcurrencyWhile().");
+      if (typeof closure !== "function") throw expected("closure", "a function", closure);
+      let open = true;
+      const send = (msg: unknown, options?: OutboxPutOptions): OutboxReceipt => {
+        if (!open) throw new OutboxError("unsupported", "The transaction has ended.");
+        return sendSync(msg, options);
+      };
+      try {
+        return ctx.storage.transactionSync(() => {
+          const result = closure({ sql: ctx.storage.sql, kv: ctx.storage.kv, send });
+          // What it writes later would be written outside.
+          if (result instanceof Promise) throw expected("closure", "a function that is not async", result);
+          return result;
+        });
+      } finally {
+        open = false;
+      }
+    },
     ...operations(parts, wake),
   };
   return outbox as OutboxManager;
+}
+
+/** One put, checked. */
+interface Put {
+  readonly entries: Record<string, unknown>;
+  /** Those of the caller. */
+  readonly keys: readonly string[];
+  readonly now: number;
+  readonly more: More | undefined;
+  readonly message: Draft;
+  readonly options: OutboxPutOptions | undefined;
+  /** Keys to delete with it. */
+  readonly deleted: string[] | undefined;
+  /** Everything of the object's own is to be deleted with it. */
+  readonly erased: true | undefined;
+}
+
+/** What a local run does not hold a KV-backed object to (Durable Objects limits page). @throws OutboxError `too_large`. */
+function checkKv(key: string, value: unknown): void {
+  // A UTF-16 unit takes three bytes at most.
+  const keyBytes = key.length * 3 <= KV_KEY_BYTES ? 0 : new TextEncoder().encode(key).length;
+  if (keyBytes > KV_KEY_BYTES) throw new OutboxError("too_large", `A key takes ${keyBytes} bytes, the limit is ${KV_KEY_BYTES}.`);
+  // Never more than it takes: what is in doubt is the platform's to refuse, and that refuses all or nothing.
+  const bytes = contentBytes(value);
+  if (bytes > KV_VALUE_BYTES)
+    throw new OutboxError("too_large", `The value of ${key} takes ${bytes} bytes, the limit is ${KV_VALUE_BYTES}.`);
 }

@@ -18,7 +18,7 @@ const METHODS = [
 /** What `ctx.storage` and an open transaction have in common. */
 export type Native = Pick<DurableObjectTransaction, "get" | "list" | "put" | "delete" | "getAlarm" | "setAlarm" | "deleteAlarm">;
 
-/** Binds the methods of storage that `target` has. */
+/** Binds the methods of storage that `target` has: `ctx.storage`, its `kv`, or an open transaction. */
 export function bindNative<T extends object>(target: T): T {
   return Object.fromEntries(
     METHODS.map((name) => [name, (target as Record<string, CallableFunction | undefined>)[name]?.bind(target)]),

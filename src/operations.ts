@@ -3,7 +3,7 @@
 import { expected } from "./errors.js";
 import { digits, identify, type More, type OutboxListed, positionOf, present, type Read, readMessage, restored } from "./message.js";
 import { within } from "./options.js";
-import type { Parts } from "./parts.js";
+import { gate, type Parts } from "./parts.js";
 import { idKey, type Kind, type KnownId, keyNumber, kindOf, LANES, LAST_NUMBER, lanePrefix, numberedKey, rowsOf } from "./rows.js";
 import { NEVER, PAGE_ROWS, type Row, stored } from "./store.js";
 import { tried } from "./trouble.js";
@@ -25,7 +25,8 @@ export interface OutboxListOptions {
 const KINDS = { pending: ["t", "s"], delayed: ["t", "k", "s"], dead: ["d"] } as const;
 
 /** The operations of one object's manager. `wake` arms the next wake-up, and is called in the turn of the writes. */
-export function operations({ store, delivery, ...parts }: Parts, wake: () => Promise<void> | undefined): object {
+export function operations(parts: Parts, wake: () => Promise<void> | undefined): object {
+  const { store, delivery } = parts;
   const { memory } = store;
   const { queue } = delivery;
 
@@ -96,7 +97,7 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
     each: (letter: Read, rows: Record<string, unknown>, at?: Row) => void,
   ): Promise<number> {
     if (ids !== undefined && !Array.isArray(ids)) throw expected("ids", "a list of ids", ids);
-    await parts.loading;
+    await gate(parts);
     return queue.alone(async () => {
       let count = 0;
       const step = async (letters: Read[], at?: Row): Promise<void> => {
@@ -150,7 +151,7 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
     async list({ state = "pending", limit, after }: OutboxListOptions = {}) {
       if (!Object.hasOwn(KINDS, state)) throw expected("options.state", '"pending", "delayed" or "dead"', state);
       const most = within("options.limit", limit, [100, 1, 1000, 1]);
-      await parts.loading;
+      await gate(parts);
       const position = after === undefined ? undefined : await locate(after);
       const now = Date.now();
       const listed: OutboxListed[] = [];
@@ -174,7 +175,7 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
     },
 
     async stats() {
-      await parts.loading;
+      await gate(parts);
       const { main, late, aside, ready, laned, lanes, dead, trouble, paused, since } = memory;
       const { failures } = trouble;
       const [head] = main ? await store.page("s", numberedKey("s", memory.first), memory.last, 1) : [];
@@ -220,7 +221,7 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
       }),
 
     async cancel(id: string) {
-      await parts.loading;
+      await gate(parts);
       return queue.alone(async () => {
         const position = await locate(id);
         for (const kind of ["s", "t", "k"] as const) {
@@ -234,7 +235,7 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
     },
 
     async pause() {
-      await parts.loading;
+      await gate(parts);
       memory.paused = true;
       const saved = store.saveHeader();
       void wake();
@@ -242,7 +243,7 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
     },
 
     async resume() {
-      await parts.loading;
+      await gate(parts);
       memory.paused = false;
       if (memory.main) memory.next = 0;
       if (memory.aside + memory.laned) memory.due = 0;
@@ -252,13 +253,13 @@ export function operations({ store, delivery, ...parts }: Parts, wake: () => Pro
     },
 
     async flush() {
-      await parts.loading;
+      await gate(parts);
       // A transaction would wait for itself: delivery waits for its end.
       if (store.waits() && !store.open) await delivery.run(false);
     },
 
     async newEpoch() {
-      await parts.loading;
+      await gate(parts);
       return store.newEpoch();
     },
   };

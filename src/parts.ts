@@ -13,6 +13,19 @@ export interface Parts {
   readonly delivery: Delivery;
   readonly settings: Settings;
   readonly timers: Timers;
-  /** Settles when the outbox has read what the object left behind: `null` from then on. */
-  loading: Promise<void> | null;
+  readonly sqlite: boolean;
+  /** `ctx.storage.kv` without its shadows: throws on a KV-backed object. */
+  readonly kv: SyncKvStorage;
+  /** Settles when the outbox has read what the object left behind, or when `deleteAll()` has done so: `null` from then on. */
+  loading: Promise<unknown> | null;
+  /** Settles when `deleteAll()` knows which keys there are, and has deleted them: what the object's own code calls meanwhile comes after it. */
+  erasing: Promise<unknown> | null;
+  /** Settles when the puts have written that had to read first, in their order: `null` while there are none. */
+  turn: Promise<void> | null;
+}
+
+/** What a call has to wait for that reads or writes the outbox's rows. */
+export function gate({ loading, sqlite, store }: Parts): Promise<unknown> | null {
+  // On a KV-backed object a transaction that is about to commit would overwrite what is written beside it.
+  return loading ?? (store.closing && !sqlite ? store.open : null);
 }

@@ -116,6 +116,8 @@ export interface HeaderRow extends SegmentRow, Counts {
   /** In a marker: the alarm that was firing for the outbox when the last message was cleared, or 0. It is not the object's own. */
   readonly firing: number;
   readonly paused: boolean;
+  /** Messages of the original package may still stand in their own rows. */
+  readonly adopting: boolean;
 }
 
 /**

@@ -35,17 +35,27 @@ function isPlain(part: unknown, seen: { parts: number }): boolean {
  *
  * What the runtime serialises by itself (`Blob`, `Headers`, errors, …) counts as an empty object: storage refuses what does not fit.
  */
-export function serializedBytes(value: unknown, seen: Set<unknown> = new Set()): number {
-  if (typeof value === "string") return 6 + value.length * (isWide(value) ? 2 : 1);
-  if (typeof value === "bigint") return 24 + String(value).length;
-  if (Object(value) !== value || seen.has(value)) return 12;
+export function serializedBytes(value: unknown): number {
+  return bytesOf(value, 1, new Set());
+}
+
+/** A lower bound: the characters of its texts and the bytes of its buffers. */
+export function contentBytes(value: unknown): number {
+  return bytesOf(value, 0, new Set());
+}
+
+/** `fixed` is 1 to count what each part takes beside its content, and 0 not to. */
+function bytesOf(value: unknown, fixed: 0 | 1, seen: Set<unknown>): number {
+  if (typeof value === "string") return 6 * fixed + value.length * (isWide(value) ? 2 : 1);
+  if (typeof value === "bigint") return fixed * (24 + String(value).length);
+  if (Object(value) !== value || seen.has(value)) return 12 * fixed;
   seen.add(value);
   const buffer = ArrayBuffer.isView(value) ? value.buffer : value;
-  if (buffer instanceof ArrayBuffer) return 32 + buffer.byteLength;
-  let bytes = 16;
+  if (buffer instanceof ArrayBuffer) return 32 * fixed + buffer.byteLength;
+  let bytes = 16 * fixed;
   // A sparse list is as long as what it holds.
   const whole = Array.isArray(value) ? Object.keys(value).length === value.length : Symbol.iterator in (value as object);
   const parts = whole ? (value as Iterable<unknown>) : Object.entries(value as object).flat();
-  for (const part of parts) bytes += serializedBytes(part, seen);
+  for (const part of parts) bytes += bytesOf(part, fixed, seen);
   return bytes;
 }

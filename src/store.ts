@@ -1,6 +1,6 @@
 /** The store: the one place that reads and writes the outbox's rows, and the numbers that it must never give out twice. */
 
-import type { Emit } from "./events.js";
+import type { Emit, OutboxEvent } from "./events.js";
 import { atRest, type Draft, type More, positionOf, readMessage, type StoredMessage } from "./message.js";
 import type { Native } from "./native.js";
 import {
@@ -71,6 +71,8 @@ export interface Memory extends Mutable<HeaderRow> {
   recent: readonly Row[];
   /** The object's own alarm while its handler runs: kept until that has ended well. */
   running: OwnAlarm | null;
+  /** Events of messages that an open transaction has stored, and may yet roll back. Replaced, never changed. */
+  told: readonly OutboxEvent[];
   /** When the outbox wants to run; `NEVER` while nothing waits. */
   wake: number;
   /** What the native alarm slot is believed to hold, or `NEVER`. */
@@ -92,14 +94,16 @@ export interface Store {
   native: Native;
   /** While a transaction is open: settles when it has ended. */
   open: Promise<void> | null;
+  /** The closure of the open transaction has ended, and its commit has not. */
+  closing: boolean;
   /** Messages that are not delivered. May count too many after rows that can't be read and puts that were refused; never too few. */
   undelivered(): number;
   /** Whether any of them may be delivered: not while the outbox is paused. */
   waits(): boolean;
   /** The earliest time at which there may be something to do, as far as the messages go; `NEVER` when nothing waits. */
   due(): number;
-  /** Reads what the object left behind: one read where nothing waits. */
-  load(): Promise<void>;
+  /** Reads what the object left behind: one read where nothing waits. Resolves to whether there may be rows of the original package. */
+  load(): Promise<boolean>;
   /** From the next message on a new epoch counts from 1: `beginEpoch` in memory only. */
   beginEpoch(): void;
   newEpoch(): Promise<void>;
@@ -148,9 +152,11 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     moved: null,
     own: null,
     running: null,
+    told: [],
     trouble: CALM,
     firing: 0,
     paused: false,
+    adopting: false,
     aside: 0,
     ready: 0,
     laned: 0,
@@ -193,6 +199,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     memory,
     native: storage,
     open: null,
+    closing: false,
 
     undelivered: () => memory.main + memory.aside + memory.laned,
 
@@ -221,7 +228,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
           memory.laned = await count("k");
         }
       }
-      if (!row && memory.key === HEADER) return;
+      if (!row && memory.key === HEADER) return true;
       Object.assign(memory, row);
       memory.trouble ??= CALM;
       store.setMessages(memory.messages);
@@ -249,11 +256,12 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
         }
         memory.lanes = lanes;
       }
-      if (!row || row.object === object) return;
+      if (!row || row.object === object) return memory.adopting;
       // A copy. Its messages keep the identity they had. The platform does not restore an alarm with a copy, so the
       // original's own alarm is not the copy's either.
       memory.own = null;
       await store.newEpoch();
+      return memory.adopting;
     },
 
     beginEpoch: () => void Object.assign(memory, { object, epoch: "", base: memory.position }),
@@ -321,6 +329,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
         running,
         trouble,
         paused,
+        adopting,
         aside,
         ready,
         laned,
@@ -332,14 +341,14 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       } = memory;
       const gaps = main !== position - done;
       let rest = "";
-      if (own || running || trouble !== CALM || firing || paused || aside || laned || dead || late || gaps) {
+      if (own || running || trouble !== CALM || firing || paused || adopting || aside || laned || dead || late || gaps) {
         // While the outbox does not want to be woken the native slot holds the object's own alarm, and the row need not.
         const kept = own ?? (running && { ...running, retryCount: running.retryCount + 1 });
         const rare = {
           own: store.waits() || firing ? kept : null,
           trouble: trouble === CALM ? undefined : trouble,
           main: gaps ? main : undefined,
-          ...{ firing, paused, aside, ready, laned, dead, late, since },
+          ...{ firing, paused, adopting: adopting || undefined, aside, ready, laned, dead, late, since },
         };
         rest = `,${JSON.stringify(rare).slice(1, -1)}`;
       }

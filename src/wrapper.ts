@@ -1,8 +1,10 @@
 /** The wrapper: turns a Durable Object class into one with an outbox, and leaves everything else about it as it was. */
 
+import { adoptOriginal, ORIGINAL } from "./adopt.js";
 import { alarmSlot } from "./alarm.js";
 import type { Send } from "./call.js";
 import { deliveryOf } from "./delivery.js";
+import { eraserOf } from "./erase.js";
 import { expected } from "./errors.js";
 import { manager, type OutboxManager } from "./manager.js";
 import type { OutboxDelivery, OutboxMessage, OutboxProcessor } from "./message.js";
@@ -10,8 +12,9 @@ import { bindNative, define } from "./native.js";
 import { type OutboxOptions, settings } from "./options.js";
 import type { Parts } from "./parts.js";
 import { shadow } from "./shadow.js";
-import { storeOf } from "./store.js";
+import { isSqlite, maxMessageBytes, storeOf } from "./store.js";
 import { timersOf } from "./timers.js";
+import { transactionsOf } from "./transaction.js";
 
 /** A class that can be wrapped: constructed with the object's state and env, and able to send messages. */
 export type OutboxClass = new (ctx: DurableObjectState, env: never, ...rest: never[]) => OutboxProcessor<never>;
@@ -64,8 +67,9 @@ export function withTransactionalOutbox<C extends OutboxClass, const B extends s
       const native = bindNative(ctx.storage);
       const timers = timersOf();
       const store = storeOf(ctx.id.toString(), native, emit);
-      const alarm = alarmSlot(store, emit, timers, chosen.immediate);
-      const delivery = deliveryOf(store, alarm, chosen, timers, native.sync, (reason) => ctx.abort(reason));
+      const abort = (reason: string) => ctx.abort(reason);
+      const alarm = alarmSlot(store, emit, timers, chosen.immediate, abort);
+      const delivery = deliveryOf(store, alarm, chosen, timers, native.sync, abort);
       const ours = {
         alarm: (info?: AlarmInvocationInfo) => alarm.handle(info, (died) => delivery.run(died)),
         sendMessages: (...args: Parameters<Send>) => delivery.send?.(...args),
@@ -81,14 +85,23 @@ export function withTransactionalOutbox<C extends OutboxClass, const B extends s
       const loading = ctx.blockConcurrencyWhile(async () => {
         // By now a subclass may have put instance properties in the place of our handlers.
         adopt();
-        await store.load();
+        const wake = () => alarm.setWake(delivery.nextWake());
+        // What can't be read of it is tried again at the next start: the object must start all the same.
+        if (await store.load())
+          await adoptOriginal(store, maxMessageBytes(parts.sqlite), wake).catch((error) => store.unreadable(ORIGINAL, error));
         await alarm.load(delivery.nextWake());
         parts.loading = null;
         delivery.kick();
       });
-      const parts: Parts = { ctx, store, alarm, delivery, settings: chosen, timers, loading };
-      shadow(parts, native);
-      super(ctx, { ...env, [chosen.binding]: manager(parts) }, ...rest);
+      const kv = bindNative(ctx.storage.kv);
+      const parts: Parts = {
+        ...{ ctx, store, alarm, delivery, settings: chosen, timers, sqlite: isSqlite(ctx.storage), kv },
+        ...{ loading, erasing: null, turn: null },
+      };
+      const transactions = transactionsOf(parts, native);
+      const { erase, deleteAll } = eraserOf(parts, native);
+      shadow(parts, native, transactions, deleteAll);
+      super(ctx, { ...env, [chosen.binding]: manager(parts, transactions.tell, erase) }, ...rest);
       adopt();
     }
   };

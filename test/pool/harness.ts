@@ -148,7 +148,7 @@ export function numbered(count: number): Record<string, number> {
 
 /** Every row of the outbox, whatever it is. */
 export function outboxRows(state: DurableObjectState): Promise<Map<string, unknown>> {
-  return state.storage.list({ prefix: "\u{10FFFF}" });
+  return native(state).list({ prefix: "\u{10FFFF}" });
 }
 
 /** The platform's own methods, past every shadow on this object's storage. */

@@ -37,18 +37,18 @@ onBothBackends("an idle object", (backend) => {
     expect(await inside(stub, ({ ledger }) => new Set(ledger.keys).size)).toBe(1);
   });
 
-  it("reads once at most when it starts, and writes nothing", async () => {
+  it("reads once when it starts, and writes nothing", async () => {
     const stub = fresh(backend);
     const start = await counted(stub);
     expect(start).toMatchObject({ rows: 0, alarms: 0, disarmed: 0 });
-    expect(start.reads).toBeLessThanOrEqual(1);
+    // One that has never held a message also looks for what version 0.1.0 may have left.
+    expect(start.reads).toBe(3);
 
     await inside(stub, (_, outbox) => outbox.send("message"));
     await drained(stub);
     await evictDurableObject(stub);
     const next = await counted(again(stub));
-    expect(next).toMatchObject({ rows: 0, alarms: 0, disarmed: 0 });
-    expect(next.reads).toBeLessThanOrEqual(1);
+    expect(next).toMatchObject({ rows: 0, alarms: 0, disarmed: 0, reads: 1 });
   });
 
   it("holds one row and no alarm after delivery", async () => {

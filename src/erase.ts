@@ -1,0 +1,104 @@
+/** Erasing what is the object's own: everything that `deleteAll()` deletes, and no message. */
+
+import { OutboxError } from "./errors.js";
+import type { Native } from "./native.js";
+import type { Parts } from "./parts.js";
+import { RESERVED } from "./rows.js";
+
+/** Rows read at once: their values come with them. */
+const PAGE_ROWS = 128;
+
+export interface Eraser {
+  /** Deletes all that is the object's own, and in the same turn does `rest`. Messages stay where they are. */
+  erase<T>(options: DurableObjectPutOptions | undefined, rest: () => Promise<T>): Promise<T>;
+  /** The object's own `deleteAll()`. */
+  deleteAll(options?: DurableObjectPutOptions): Promise<void>;
+}
+
+export function eraserOf(parts: Parts, native: DurableObjectStorage): Eraser {
+  const { ctx, store, alarm, sqlite, kv } = parts;
+
+  const eraser: Eraser = {
+    async erase<T>(options: DurableObjectPutOptions | undefined, rest: () => Promise<T>) {
+      if (store.open) throw new OutboxError("unsupported", "deleteAll() can't be called in a transaction.");
+      const alarmAndRest = async (): Promise<T> => {
+        const deleted = DELETES_ALARM && alarm.methods.deleteAlarm();
+        const [result] = await Promise.all([rest(), deleted]);
+        return result;
+      };
+      if (sqlite) {
+        eraseSqlite(native, kv, ctx.storage.sql);
+        return alarmAndRest();
+      }
+      const done = ownKeys(native).then(async (keys) => {
+        const [result] = await Promise.all([alarmAndRest(), store.delete(keys, options)]);
+        return result;
+      });
+      const over = done
+        .catch(() => {})
+        .then(() => {
+          if (parts.loading === over) parts.loading = null;
+          if (parts.erasing === over) parts.erasing = null;
+        });
+      parts.loading = parts.erasing = over;
+      return done;
+    },
+
+    async deleteAll(options) {
+      const { undelivered, memory, open } = store;
+      // Messages were promised: they stay until they are delivered.
+      if (undelivered() + memory.dead > 0 || memory.paused || open) return eraser.erase(options, async () => {});
+      const deleted = native.deleteAll(options);
+      alarm.forget(DELETES_ALARM === true);
+      // The numbers are gone with the header: they must not run again.
+      store.beginEpoch();
+      return deleted;
+    },
+  };
+  return eraser;
+}
+
+/** Whether `deleteAll()` takes the alarm with it: a compatibility flag, on by default from 2026-02-24. */
+const DELETES_ALARM: boolean | undefined = (globalThis as { Cloudflare?: { compatibilityFlags?: Record<string, boolean> } }).Cloudflare
+  ?.compatibilityFlags?.delete_all_deletes_alarm;
+
+/** The keys that are the object's own. For KV-backed objects: nothing else may write until they are deleted. */
+async function ownKeys(native: Native): Promise<string[]> {
+  const keys: string[] = [];
+  for (let start = ""; ; ) {
+    const page = await native.list({ start, end: RESERVED, limit: PAGE_ROWS, noCache: true });
+    keys.push(...page.keys());
+    if (page.size < PAGE_ROWS) return keys;
+    start = `${keys.at(-1)}\0`;
+  }
+}
+
+/** For SQLite-backed objects: deletes all keys and drops all of the schema in this turn, or throws and has done nothing. */
+function eraseSqlite(storage: Pick<DurableObjectStorage, "transactionSync">, kv: SyncKvStorage, sql: SqlStorage): void {
+  storage.transactionSync(() => {
+    for (let page: string[]; ; ) {
+      page = Array.from(kv.list({ end: RESERVED, limit: PAGE_ROWS }), ([key]) => key);
+      for (const key of page) kv.delete(key);
+      if (page.length < PAGE_ROWS) break;
+    }
+    dropAll(sql);
+  });
+}
+
+/** Tables, views and triggers. Those whose names begin with `_cf_` or `sqlite_` are the platform's. */
+const OBJECTS = String.raw`SELECT name, sql FROM sqlite_master WHERE type = ? AND name NOT LIKE '\_cf\_%' ESCAPE '\' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'`;
+
+function dropAll(sql: SqlStorage): void {
+  const all = (type: string) => sql.exec<{ name: string; sql: string | null }>(OBJECTS, type).toArray();
+  const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
+  const drop = (type: string, name: string) => sql.exec(`DROP ${type} ${quoted(name)}`);
+  // In this order nothing is done on behalf of what goes anyway: no trigger fires, and no table of a virtual one is dropped by itself.
+  for (const type of ["trigger", "view"]) for (const { name } of all(type)) drop(type, name);
+  for (const { name, sql } of all("table")) if (/^CREATE\s+VIRTUAL/i.test(sql ?? "")) drop("table", name);
+  const tables = all("table");
+  if (tables.length === 0) return;
+  // A row that refers to another goes first; where they refer to each other, the reference counts only at the end.
+  sql.exec("PRAGMA defer_foreign_keys = ON");
+  for (const { name, sql: text } of tables) if (/\bREFERENCES\b/i.test(text ?? "")) sql.exec(`DELETE FROM ${quoted(name)}`);
+  for (const { name } of tables) drop("table", name);
+}
