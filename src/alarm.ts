@@ -8,8 +8,8 @@ import type { OwnAlarm } from "./trouble.js";
 
 /** An alarm that is overdue by this much, in milliseconds, with no run under way, has been lost by the platform. */
 const LOST_MS = 1000;
-/** How long after a write, in milliseconds, the alarm is looked at, so that a burst pays for one look. */
-const CHECK_MS = 100;
+/** How long after a write, in milliseconds, the alarm is looked at, so that all writes of that time pay for one look. */
+const CHECK_MS = 1000;
 /** The platform's own rule for an alarm that throws: retried after 2 s, doubling, six times (Alarms API documentation). */
 const PLATFORM_RETRY_MS = 2000;
 const PLATFORM_RETRIES = 6;

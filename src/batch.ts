@@ -1,6 +1,6 @@
 /** A batch: the messages of one step of delivery, where they stand, and what becomes of each. */
 
-import { type More, type Read, readMessage, type StoredMessage, type Stream } from "./message.js";
+import { type More, partsOf, type Read, type StoredMessage, type Stream } from "./message.js";
 import { kindOf } from "./rows.js";
 import type { Memory, Row } from "./store.js";
 import { tried } from "./trouble.js";
@@ -51,14 +51,16 @@ export function isAside({ row }: Entry): boolean {
   return row !== null && kindOf(row.key) !== "s";
 }
 
-export function entriesOf(row: Row): Entry[] {
-  return row.data.messages.map((message) => entryOf(row.data, message, row));
+/** The messages of a row; `null` is the header, and its stream and messages are given. */
+export function entriesOf(row: Row | null, stream: Stream, messages: readonly StoredMessage[]): Entry[] {
+  return partsOf(messages).map(([position, at, msg, more = NOTHING], i) => {
+    const stored = messages[i] as StoredMessage;
+    return { stream, stored, position, at, msg, more, row, late: more.due !== undefined };
+  });
 }
 
-export function entryOf(stream: Stream, message: StoredMessage, row: Row | null): Entry {
-  const { stored, position, at, msg, more } = readMessage(stream, message);
-  return { stream, stored, position, at, msg, more, row, late: more.due !== undefined };
-}
+/** Nothing goes with most messages. Never changed: whoever changes `more` replaces it. */
+const NOTHING: More = Object.freeze({});
 
 /** How often a message that was read has been handed over: never too few. */
 export function handedOver({ trouble }: Memory, entry: Entry): number {

@@ -164,8 +164,9 @@ export function deliveryOf(
     const call = callOf(messages, ids, settings, timers, delivery.send);
     let failed = await call.settled;
     const ended = failed === null;
+    const { outcomes } = call;
     for (const [i, entry] of entries.entries()) {
-      const outcome = call.outcomes.get(ids[i] as string);
+      const outcome = outcomes.size > 0 ? outcomes.get(ids[i] as string) : undefined;
       if (ended && !outcome) entry.fate = waitsBehind(entry, entries) ? "aside" : "gone";
       if (outcome?.type === "ack") entry.fate = "gone";
       if (outcome?.type === "retry") fail(entry, entry.more, "sendMessages asked for a retry.", outcome.delayMs);

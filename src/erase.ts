@@ -3,37 +3,46 @@
 import { OutboxError } from "./errors.js";
 import type { Native } from "./native.js";
 import type { Parts } from "./parts.js";
-import { RESERVED } from "./rows.js";
+import { HEADER, RESERVED } from "./rows.js";
 
 /** Rows read at once: their values come with them. */
 const PAGE_ROWS = 128;
 
 export interface Eraser {
-  /** Deletes all that is the object's own, and in the same turn does `rest`. Messages stay where they are. */
-  erase<T>(options: DurableObjectPutOptions | undefined, rest: () => Promise<T>): Promise<T>;
+  /**
+   * Deletes all that is the object's own, and in the same turn does `rest`. Messages stay where they are. On a SQLite-backed object
+   * that is this turn. On a KV-backed one it has to read first, with `prepare` too; whatever is called meanwhile comes after it.
+   */
+  erase<T, P>(options: DurableObjectPutOptions | undefined, rest: (prepared?: P) => Promise<T>, prepare?: () => Promise<P>): Promise<T>;
   /** The object's own `deleteAll()`. */
   deleteAll(options?: DurableObjectPutOptions): Promise<void>;
 }
 
 export function eraserOf(parts: Parts, native: DurableObjectStorage): Eraser {
   const { ctx, store, alarm, sqlite, kv } = parts;
+  const { memory } = store;
 
   const eraser: Eraser = {
-    async erase<T>(options: DurableObjectPutOptions | undefined, rest: () => Promise<T>) {
+    async erase(options, rest, prepare) {
       if (store.open) throw new OutboxError("unsupported", "deleteAll() can't be called in a transaction.");
-      const alarmAndRest = async (): Promise<T> => {
-        const deleted = DELETES_ALARM && alarm.methods.deleteAlarm();
-        const [result] = await Promise.all([rest(), deleted]);
-        return result;
-      };
+      const deleteAlarm = () => DELETES_ALARM && alarm.methods.deleteAlarm();
       if (sqlite) {
         eraseSqlite(native, kv, ctx.storage.sql);
-        return alarmAndRest();
-      }
-      const done = ownKeys(native).then(async (keys) => {
-        const [result] = await Promise.all([alarmAndRest(), store.delete(keys, options)]);
+        const deleted = deleteAlarm();
+        const result = await rest();
+        await deleted;
         return result;
-      });
+      }
+      const { turn } = parts;
+      const done = (async () => {
+        await turn;
+        const prepared = await prepare?.();
+        const keys = await ownKeys(native);
+        const deleted = [deleteAlarm(), store.delete(keys, options)];
+        const result = await rest(prepared);
+        await Promise.all(deleted);
+        return result;
+      })();
       const over = done
         .catch(() => {})
         .then(() => {
@@ -45,13 +54,14 @@ export function eraserOf(parts: Parts, native: DurableObjectStorage): Eraser {
     },
 
     async deleteAll(options) {
-      const { undelivered, memory, open } = store;
       // Messages were promised: they stay until they are delivered.
-      if (undelivered() + memory.dead > 0 || memory.paused || open) return eraser.erase(options, async () => {});
+      const keep = store.undelivered() + memory.dead > 0 || memory.paused || store.open || parts.turn;
+      if (keep) return eraser.erase(options, async () => {});
       const deleted = native.deleteAll(options);
       alarm.forget(DELETES_ALARM === true);
       // The numbers are gone with the header: they must not run again.
       store.beginEpoch();
+      memory.key = HEADER;
       return deleted;
     },
   };
@@ -73,7 +83,7 @@ async function ownKeys(native: Native): Promise<string[]> {
   }
 }
 
-/** For SQLite-backed objects: deletes all keys and drops all of the schema in this turn, or throws and has done nothing. */
+/** For SQLite-backed objects: deletes all keys and drops all of the schema in this turn. @throws and has done nothing. */
 function eraseSqlite(storage: Pick<DurableObjectStorage, "transactionSync">, kv: SyncKvStorage, sql: SqlStorage): void {
   storage.transactionSync(() => {
     for (let page: string[]; ; ) {
@@ -81,7 +91,13 @@ function eraseSqlite(storage: Pick<DurableObjectStorage, "transactionSync">, kv:
       for (const key of page) kv.delete(key);
       if (page.length < PAGE_ROWS) break;
     }
-    dropAll(sql);
+    try {
+      dropAll(sql);
+    } catch (error) {
+      // The platform's own deleteAll() ends cursors; nothing else can.
+      if (!/SQLITE_LOCKED/.test(String(error))) throw error;
+      throw new OutboxError("unsupported", "A cursor of sql.exec() stands half-read: read it to its end before deleteAll().");
+    }
   });
 }
 
@@ -90,15 +106,13 @@ const OBJECTS = String.raw`SELECT name, sql FROM sqlite_master WHERE type = ? AN
 
 function dropAll(sql: SqlStorage): void {
   const all = (type: string) => sql.exec<{ name: string; sql: string | null }>(OBJECTS, type).toArray();
-  const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
-  const drop = (type: string, name: string) => sql.exec(`DROP ${type} ${quoted(name)}`);
+  const drop = (type: string, name: string) => sql.exec(`DROP ${type} "${name.replaceAll('"', '""')}"`);
   // In this order nothing is done on behalf of what goes anyway: no trigger fires, and no table of a virtual one is dropped by itself.
   for (const type of ["trigger", "view"]) for (const { name } of all(type)) drop(type, name);
   for (const { name, sql } of all("table")) if (/^CREATE\s+VIRTUAL/i.test(sql ?? "")) drop("table", name);
-  const tables = all("table");
-  if (tables.length === 0) return;
-  // A row that refers to another goes first; where they refer to each other, the reference counts only at the end.
+  // A table that others refer to may go first: what refers to it goes as well.
+  const { defer_foreign_keys: deferred } = sql.exec("PRAGMA defer_foreign_keys").one();
   sql.exec("PRAGMA defer_foreign_keys = ON");
-  for (const { name, sql: text } of tables) if (/\bREFERENCES\b/i.test(text ?? "")) sql.exec(`DELETE FROM ${quoted(name)}`);
-  for (const { name } of tables) drop("table", name);
+  for (const { name } of all("table")) drop("table", name);
+  sql.exec(`PRAGMA defer_foreign_keys = ${deferred}`);
 }

@@ -14,43 +14,48 @@ export function checkKey(key: string): void {
   if (key.startsWith(RESERVED)) throw new OutboxError("reserved_key", "Keys from U+10FFFF on are the outbox's own.");
 }
 
-/** The argument of `get`, `put` or `delete`: one key, several, or entries. What is none of them is the platform's to refuse. */
-function checkKeys(given: unknown): void {
+/** One key, or several. The platform makes a text of anything: what is checked is what it gets. */
+function checkKeys(given: unknown): unknown {
+  if (Array.isArray(given)) return given.map((key) => checkKeys(key));
+  const key = Object(given) === given ? `${given}` : given;
+  if (typeof key === "string") checkKey(key);
+  return key;
+}
+
+/** The first argument of `put`: a key or entries. */
+function checkEntries(given: unknown): unknown {
   if (typeof given === "string") checkKey(given);
-  else if (Array.isArray(given)) for (const key of given) checkKey(String(key));
-  else if (given) for (const key of Object.keys(given)) checkKey(key);
+  else if (Object(given) === given) for (const key of Object.keys(given as object)) checkKey(key);
+  return given;
 }
 
 /** Ends a range before the outbox's rows, which sort after all others: so a limit counts none of them. */
 function clamped(range: Range): Range {
   if (range !== undefined && Object(range) !== range) return range;
-  const end = range?.end;
-  return { ...range, end: end === undefined || end.startsWith?.(RESERVED) ? RESERVED : end };
+  const given = range?.end;
+  const end = given === undefined ? RESERVED : `${given}`;
+  return Object.create(range ?? null, { end: { value: end.startsWith(RESERVED) ? RESERVED : end } }) as Range;
 }
 
 /** Shadows for a storage whose methods give promises. `gate` is what each call has to wait for first, if anything. */
 export function guarded(native: Native, gate: () => Promise<unknown> | null): Record<string, Method> {
-  const call = (name: "get" | "list" | "put" | "delete", checked: (args: unknown[]) => unknown[]): Method => {
+  const call = (name: "get" | "list" | "put" | "delete", checked: (first: unknown) => unknown): Method => {
     const method = native[name] as Method;
     return (...args) => {
       try {
-        const given = checked(args);
+        if (args.length > 0 || name === "list") args[0] = checked(args[0]);
         const first = gate();
-        return first ? first.then(() => method(...given)) : method(...given);
+        return first ? first.then(() => method(...args)) : method(...args);
       } catch (error) {
         return Promise.reject(error);
       }
     };
   };
-  const keys = (args: unknown[]): unknown[] => {
-    checkKeys(args[0]);
-    return args;
-  };
   return {
-    get: call("get", keys),
-    put: call("put", keys),
-    delete: call("delete", keys),
-    list: call("list", ([range, ...rest]) => [clamped((range ?? undefined) as Range), ...rest]),
+    get: call("get", checkKeys),
+    put: call("put", checkEntries),
+    delete: call("delete", checkKeys),
+    list: call("list", (range) => clamped((range ?? undefined) as Range)),
   };
 }
 
@@ -59,7 +64,7 @@ export function guardedKv(native: SyncKvStorage): Record<string, Method> {
   const call =
     (method: Method): Method =>
     (...args) => {
-      checkKeys(args[0]);
+      if (args.length > 0) args[0] = checkKeys(args[0]);
       return method(...args);
     };
   return {

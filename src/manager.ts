@@ -183,6 +183,18 @@ export function manager(parts: Parts, tell: Transactions["tell"], erase: Eraser[
   function begin(put: Put): Promise<unknown> {
     const id = put.more?.id;
     const known = id === undefined ? undefined : idKey(id);
+    const { options, erased } = put;
+    if (erased && !sqlite) {
+      return erase(
+        options,
+        (first) => write(put, first),
+        async () => {
+          const first = known === undefined ? undefined : await store.native.get<KnownId>(known);
+          if (!first) checkRoom();
+          return first;
+        },
+      );
+    }
     if (parts.turn === null && known === undefined) return commit(put);
     if (parts.turn === null && known !== undefined && sqlite) return commit(put, parts.kv.get<KnownId>(known));
     // A KV-backed object reads before it writes: whatever is put meanwhile takes its turn behind, as it is at the call.

@@ -132,8 +132,17 @@ export interface Read {
   readonly more: More;
 }
 
+/** What stands in a stored message. */
+export type Parts = readonly [position: number, at: number, msg: unknown, more?: More];
+
+/** What stands in the messages of a row: one parse for all of them takes half the time. */
+export function partsOf(messages: readonly StoredMessage[]): readonly Parts[] {
+  if (messages.every((stored) => typeof stored === "string")) return JSON.parse(`[[${messages.join("],[")}]]`);
+  return messages.map((stored) => (typeof stored === "string" ? JSON.parse(`[${stored}]`) : stored));
+}
+
 export function readMessage(stream: Stream, stored: StoredMessage): Read {
-  const [position, at, msg, more = {}] = typeof stored === "string" ? JSON.parse(`[${stored}]`) : stored;
+  const [position, at, msg, more = {}] = partsOf([stored])[0] as Parts;
   return { stream, stored, position, at, msg, more };
 }
 
@@ -190,7 +199,7 @@ export function draft(name: string, value: unknown, maxBytes: number, more?: Mor
 
 /** A number in fifteen digits, so that text sorts as numbers do. */
 export function digits(number: number): string {
-  return String(number).padStart(15, "0");
+  return number < 1e15 ? String(1e15 + number).slice(1) : String(number);
 }
 
 /** What names the message at this position. */

@@ -4,7 +4,7 @@ import { type Batch, type Entry, isAside, type Lane, type Waiting } from "./batc
 import { digits, positionOf, readMessage, restored, type StoredMessage } from "./message.js";
 import { idKey, keyNumber, kindOf, laneKey, lanePrefix, numberedKey, type SegmentRow, timerKey } from "./rows.js";
 import { serializedBytes } from "./size.js";
-import { NEVER, ROW_MESSAGE_BYTES, ROW_MESSAGES, type Store, stored } from "./store.js";
+import { NEVER, ROW_MESSAGE_BYTES, ROW_MESSAGES, type Row, type Store, stored } from "./store.js";
 import { fill } from "./take.js";
 
 export interface Queue {
@@ -63,25 +63,32 @@ export function queueOf(store: Store): Queue {
       const rows: Record<string, unknown> = {};
       const before = counts();
       let saved = save;
-      const touched = new Map(batch.entries.filter(({ fate, changed }) => fate || changed).map((entry) => [entry.position, entry]));
+      const leaving = new Map<Row | null, number>();
+      for (const { row, fate } of batch.entries) if (fate) leaving.set(row, (leaving.get(row) ?? 0) + 1);
+      let touched: Map<number, Entry> | undefined;
       /** What is left of a row's messages: the same list where nothing changes. */
-      const left = (messages: readonly StoredMessage[], lane = false): readonly StoredMessage[] => {
-        if (!messages.some((message) => touched.has(positionOf(message)))) return messages;
+      const left = (messages: readonly StoredMessage[], row: Row | null): readonly StoredMessage[] => {
+        const lane = row !== null && kindOf(row.key) === "k";
+        // Nearly always all of them go. Those of the header may have moved to a segment.
+        if (!lane && leaving.get(row) === messages.length && (row ?? !memory.moved)) return [];
+        touched ??= new Map(batch.entries.filter(({ fate, changed }) => fate || changed).map((entry) => [entry.position, entry]));
+        const known = touched;
+        if (!messages.some((message) => known.has(positionOf(message)))) return messages;
         return messages.flatMap((message) => {
-          const entry = touched.get(positionOf(message));
+          const entry = known.get(positionOf(message));
           if (!entry) return [message];
           return !entry.fate || (lane && entry.fate === "aside") ? [restored(entry, entry.more)] : [];
         });
       };
       for (const row of memory.moved ? [...batch.rows, memory.moved] : batch.rows) {
-        const rest = left(row.data.messages, kindOf(row.key) === "k");
+        const rest = left(row.data.messages, row);
         if (rest === row.data.messages) continue;
         row.data.messages = rest;
         rows[row.key] = rest.length > 0 ? stored(row.data) : undefined;
       }
       // Whoever still has a put refused must not bring back what has left its row.
       memory.recent = memory.recent.filter(({ key }) => !(key in rows));
-      const rest = left(memory.messages);
+      const rest = memory.messages.length > 0 ? left(memory.messages, null) : memory.messages;
       if (rest !== memory.messages) {
         saved = true;
         store.setMessages(rest);

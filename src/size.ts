@@ -50,11 +50,12 @@ function bytesOf(value: unknown, fixed: 0 | 1, seen: Set<unknown>): number {
   if (typeof value === "bigint") return fixed * (24 + String(value).length);
   if (Object(value) !== value || seen.has(value)) return 12 * fixed;
   seen.add(value);
-  const buffer = ArrayBuffer.isView(value) ? value.buffer : value;
-  if (buffer instanceof ArrayBuffer) return 32 * fixed + buffer.byteLength;
+  if (ArrayBuffer.isView(value)) return 32 * fixed + bytesOf(value.buffer, fixed, seen);
+  if (value instanceof ArrayBuffer) return 32 * fixed + value.byteLength;
+  if (value instanceof String) return bytesOf(String(value), fixed, seen);
   let bytes = 16 * fixed;
-  // A sparse list is as long as what it holds.
-  const whole = Array.isArray(value) ? Object.keys(value).length === value.length : Symbol.iterator in (value as object);
+  // A sparse list is as long as what it holds. Nothing else that can be iterated is stored as what it gives.
+  const whole = Array.isArray(value) ? Object.keys(value).length === value.length : value instanceof Map || value instanceof Set;
   const parts = whole ? (value as Iterable<unknown>) : Object.entries(value as object).flat();
   for (const part of parts) bytes += bytesOf(part, fixed, seen);
   return bytes;

@@ -1,6 +1,7 @@
 /** What comes next: reads the messages that can be handed over, and those that must move before them. */
 
-import { type Batch, type Entry, entriesOf, entryOf, handedOver, isAside } from "./batch.js";
+import { type Batch, type Entry, entriesOf, handedOver, isAside } from "./batch.js";
+import type { StoredMessage } from "./message.js";
 import { keyNumber, LAST_NUMBER, lanePrefix, numberedKey } from "./rows.js";
 import { serializedBytes } from "./size.js";
 import { NEVER, PAGE_ROWS, type Store } from "./store.js";
@@ -51,7 +52,7 @@ async function takeTimers(store: Store, batch: Batch, limit: number, calm: boole
       start = `${row.key}\0`;
       const due = keyNumber(row.key);
       if (due > now) return Math.min(skipped, due);
-      const entry = entriesOf(row)[0];
+      const [entry] = entriesOf(row, row.data, row.data.messages);
       if (!entry) continue;
       if (entry.more.alone && batch.handed.length > 0) return 0;
       if (entry.more.alone && !calm) {
@@ -59,7 +60,7 @@ async function takeTimers(store: Store, batch: Batch, limit: number, calm: boole
         continue;
       }
       if (batch.handed.length >= limit || batch.entries.length >= lookFor(limit) || bytes > BATCH_BYTES) return 0;
-      bytes += serializedBytes(row.data.messages);
+      bytes += roughBytes(row.data.messages);
       batch.rows.push(row);
       hand(store, batch, entry, now);
       if (entry.more.alone && !entry.fate) return 0;
@@ -89,7 +90,7 @@ async function takeLanes(store: Store, batch: Batch, limit: number, distinct: bo
       batch.lanes.push({ key, seen, rows, whole });
       batch.rows.push(...rows);
       let taken = 0;
-      for (const entry of (whole ? rows : rows.slice(0, -1)).flatMap(entriesOf)) {
+      for (const entry of (whole ? rows : rows.slice(0, -1)).flatMap((row) => entriesOf(row, row.data, row.data.messages))) {
         const { due = 0, alone } = entry.more;
         if (due > now || batch.handed.length >= limit || (distinct && taken) || (alone && (!calm || batch.handed.length > 0))) break;
         hand(store, batch, entry, now);
@@ -138,10 +139,10 @@ async function takeMain(store: Store, batch: Batch, limit: number, distinct: boo
     const found = await store.page("s", start, last);
     for (const row of found) {
       if (bytes > BATCH_BYTES) return;
-      bytes += serializedBytes(row.data.messages);
+      bytes += roughBytes(row.data.messages);
       start = numberedKey("s", keyNumber(row.key) + 1);
       batch.rows.push(row);
-      for (const entry of entriesOf(row)) if (!add(entry)) return;
+      for (const entry of entriesOf(row, row.data, row.data.messages)) if (!add(entry)) return;
     }
     // None of these can be read. A put may have closed another segment meanwhile.
     if (found.length === 0) start = numberedKey("s", last + 1);
@@ -150,8 +151,8 @@ async function takeMain(store: Store, batch: Batch, limit: number, distinct: boo
   // No await since the last segment was seen to be the last: nothing can have moved there.
   const read = batch.entries.length;
   const { object, epoch, base } = memory;
-  for (const message of memory.messages) {
-    if (!add(entryOf({ object, epoch, base }, message, null))) {
+  for (const entry of entriesOf(null, { object, epoch, base }, memory.messages)) {
+    if (!add(entry)) {
       memory.taken = batch.entries.length > read;
       return;
     }
@@ -184,4 +185,11 @@ function hand({ memory }: Store, batch: Batch, entry: Entry, now: number): void 
     const error = "It expired before it was delivered.";
     entry.more = { ...entry.more, attempts: handedOver(memory, entry), reason: "expired", error, first, last: now };
   } else batch.handed.push(entry);
+}
+
+/** What messages take in memory, in bytes, about: only so that a batch has an end. */
+function roughBytes(messages: readonly StoredMessage[]): number {
+  let bytes = 0;
+  for (const stored of messages) bytes += typeof stored === "string" ? stored.length : serializedBytes(stored);
+  return bytes;
 }

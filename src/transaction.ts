@@ -37,7 +37,11 @@ export function transactionsOf(parts: Parts, native: DurableObjectStorage): Tran
     const inner = bindNative(txn);
     store.native = inner;
     store.closing = false;
+    let over = false;
     const rolledBack = (): void => {
+      // What is put after rollback() is outside, and stays whatever becomes of the closure.
+      if (over) return;
+      over = true;
       store.native = outer;
       Object.assign(memory, before);
       // A batch may have been read meanwhile, and have moved these on: too early costs a look, too late a message.

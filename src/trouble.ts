@@ -43,7 +43,7 @@ export const CALM: Trouble = {
 
 /** How often a message of the queue may have been handed over: never too few. */
 export function tried({ vain }: Trouble, position: number): number {
-  return vain.reduce((sum, [through, times]) => sum + (position <= through ? times : 0), 0);
+  return vain.length === 0 ? 0 : vain.reduce((sum, [through, times]) => sum + (position <= through ? times : 0), 0);
 }
 
 /** Counts an attempt for the messages of the queue up to a position. Those up to `done` have left it. */
