@@ -10,6 +10,8 @@ import type { OwnAlarm } from "./trouble.js";
 const LOST_MS = 1000;
 /** How long after a write, in milliseconds, the alarm is looked at, so that all writes of that time pay for one look. */
 const CHECK_MS = 1000;
+/** The same after a start. */
+const START_MS = 100;
 /** The platform's own rule for an alarm that throws: retried after 2 s, doubling, six times (Alarms API documentation). */
 const PLATFORM_RETRY_MS = 2000;
 const PLATFORM_RETRIES = 6;
@@ -68,6 +70,8 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
   let floor = 0;
   /** An alarm up to this time is the outbox's: should it fire when nothing waits any more, it is not the object's own. */
   let stale = 0;
+  /** The object's own alarm as the marker had it at the start, for as long as it may hold. */
+  let kept: OwnAlarm | null = null;
   let checking = false;
   let cancelOwn: Cancel | null = null;
   let ownRun: Promise<void> | null = null;
@@ -111,7 +115,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       const { armed } = memory;
       const alarm = (await store.native.getAlarm().catch(() => armed)) ?? NEVER;
       if (memory.wake === NEVER || firing || memory.armed !== armed) return;
-      if (alarm !== armed || alarm < Date.now() - LOST_MS) repair(alarm);
+      if (alarm === NEVER || alarm !== armed || alarm < Date.now() - LOST_MS) repair(alarm);
       else if (alarm <= Date.now()) check(LOST_MS);
     });
   }
@@ -165,7 +169,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
 
   async function setOwn(own: OwnAlarm | null, write: () => Promise<void>): Promise<void> {
     memory.own = own;
-    memory.running = null;
+    memory.running = kept = null;
     if (memory.wake === NEVER) {
       // The slot is the object's. What it sets replaces the call under way, which the platform no longer repeats.
       guarded = false;
@@ -194,14 +198,18 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       memory.armed = alarm;
       memory.wake = wake;
       if (wake < NEVER) {
-        // Overdue: most likely it is why the object starts, and the handler is called next. If not, a look finds out.
-        if (alarm <= Date.now()) check();
+        // Overdue or gone: most likely it is why the object starts, and the handler is called next. Setting it would take the place
+        // of that call's repetition. If it is not, a look finds out.
+        if (alarm === NEVER || alarm <= Date.now()) check(START_MS);
         else repair(alarm);
-      } else if (alarm > memory.firing) memory.own = alarm < NEVER ? ownAlarm(alarm) : null;
+        return;
+      }
+      // The crash may have come after the last message was cleared and before the slot was handed back: that alarm is not the object's.
+      stale = memory.firing;
+      if (alarm <= stale) sync();
       else {
-        // The crash came after the last message was cleared and before the slot was handed back.
-        stale = memory.firing;
-        sync();
+        kept = memory.own;
+        memory.own = alarm < NEVER ? ownAlarm(alarm) : null;
       }
     },
 
@@ -222,6 +230,9 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       guarded = !!info && (armed <= firing || armed === NEVER);
       if (guarded) memory.armed = NEVER;
       floor = Math.max(floor, firing);
+      // The marker's alarm is called once more: what it remembers of the object's own holds.
+      if (firing <= stale) memory.own ??= kept;
+      kept = null;
       if (shared) stale = firing;
       // While the slot is the object's, every call is the object's, whether or not we saw it set. So is one by hand.
       if (!shared || !info) memory.own ??= ownAlarm(firing);

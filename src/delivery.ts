@@ -287,12 +287,14 @@ export function deliveryOf(
       entry.changed = true;
     }
     const failures = trouble.lease ? trouble.failures - 1 : trouble.failures;
+    // A destination may have said when it wants to be asked again.
+    const asked = Number((error as { retryAfterSeconds?: unknown } | null | undefined)?.retryAfterSeconds) || 0;
     memory.trouble = {
       ...afterFailure(
         { ...trouble, failures },
         kept.length,
         handed.some(({ fate }) => fate),
-        retryAt(failures),
+        Math.max(retryAt(failures), Date.now() + Math.min(asked, retry.maxDelaySeconds) * 1000),
       ),
       ...inVain(trouble, lastOf(handed), memory.done),
     };

@@ -82,6 +82,7 @@ export function transactionsOf(parts: Parts, native: DurableObjectStorage): Tran
         if (store.open !== open) return;
         store.open = null;
         store.closing = false;
+        delivery.kick();
       });
       store.open = open;
       try {
@@ -89,7 +90,6 @@ export function transactionsOf(parts: Parts, native: DurableObjectStorage): Tran
       } finally {
         depth--;
         told();
-        delivery.kick();
       }
     },
 
