@@ -29,7 +29,11 @@ export interface Delivery {
   /** The object's `sendMessages`. Messages wait while there is none. */
   send: Send | null;
   readonly queue: Queue;
-  /** When the outbox must wake for what waits now; `NEVER` when nothing does. */
+  /** When delivery is to be tried next for what waits now; `NEVER` when nothing does. */
+  nextAttempt(): number;
+  /** Whether it is to be tried now. */
+  isDue(): boolean;
+  /** When the alarm must ring: for delivery, or for other work. */
   nextWake(): number;
   /** Starts a run, or joins the one under way. Never rejects. `died` tells that an earlier run ended with its isolate. */
   run(died: boolean): Promise<void>;
@@ -97,8 +101,8 @@ export function deliveryOf(
       if (idle && memory.lanes.size < lanes) continue;
       // Nothing to do, although something seemed due.
       if (idle) {
-        const wake = delivery.nextWake();
-        return void alarm.setWake(wake > Date.now() ? wake : Date.now() + NOTHING_MS);
+        const wake = delivery.nextAttempt();
+        return void alarm.setWake(Math.min(Math.max(memory.chore, Date.now()), wake > Date.now() ? wake : Date.now() + NOTHING_MS));
       }
       await settle(batch, before !== memory.trouble && !(isOver(before) && isOver(memory.trouble)));
       if (before.failures > 0 && memory.trouble.failures === 0) emit({ type: "breaker_closed" });
@@ -342,7 +346,11 @@ export function deliveryOf(
     send: null,
     queue,
 
-    nextWake() {
+    nextWake: () => Math.min(delivery.nextAttempt(), Math.max(memory.chore, Date.now())),
+
+    isDue: () => store.due() <= alarm.now() && (memory.trouble.retryAt === 0 || delivery.nextAttempt() <= alarm.now()),
+
+    nextAttempt() {
       const due = store.due();
       const now = Date.now();
       const { retryAt } = memory.trouble;

@@ -55,7 +55,7 @@ export function eraserOf(parts: Parts, native: DurableObjectStorage): Eraser {
 
     async deleteAll(options) {
       // Messages were promised: they stay until they are delivered.
-      const keep = store.undelivered() + memory.dead > 0 || memory.paused || store.open || parts.turn;
+      const keep = store.undelivered() + memory.dead > 0 || memory.paused || store.open || parts.turn || parts.chores.length > 0;
       if (keep) return eraser.erase(options, async () => {});
       const deleted = native.deleteAll(options);
       alarm.forget(DELETES_ALARM === true);

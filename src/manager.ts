@@ -128,8 +128,11 @@ export interface OutboxManager<M = unknown> {
   newEpoch(): Promise<void>;
 }
 
+/** The manager as the inbox uses it, too. */
+export type Manager = OutboxManager;
+
 /** The implementation behind the public interface. */
-export function manager(parts: Parts, tell: Transactions["tell"], erase: Eraser["erase"]): OutboxManager {
+export function manager(parts: Parts, tell: Transactions["tell"], erase: Eraser["erase"]): Manager {
   const { ctx, store, alarm, delivery, settings, sqlite } = parts;
   const { listening, immediate, maxPending, expiresInSeconds } = settings;
   const { memory } = store;
@@ -335,7 +338,7 @@ export function manager(parts: Parts, tell: Transactions["tell"], erase: Eraser[
     },
     ...operations(parts, wake),
   };
-  return outbox as OutboxManager;
+  return outbox as unknown as Manager;
 }
 
 /** One put, checked. */

@@ -181,7 +181,7 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
       const [head] = main ? await store.page("s", numberedKey("s", memory.first), memory.last, 1) : [];
       const data = head?.data ?? memory;
       const at = Math.min(since || NEVER, main && data.messages[0] !== undefined ? readMessage(data, data.messages[0]).at : NEVER);
-      const wake = delivery.nextWake();
+      const wake = delivery.nextAttempt();
       // A lane of which the last message was cancelled ends when it is looked at next.
       const heads = Math.min(lanes.size, laned);
       return {

@@ -22,6 +22,16 @@ export interface Parts {
   erasing: Promise<unknown> | null;
   /** Settles when the puts have written that had to read first, in their order: `null` while there are none. */
   turn: Promise<void> | null;
+  /** Work of others that the shared alarm wakes. */
+  readonly chores: Chore[];
+}
+
+/** Work that is not delivery. When it is due stands in `memory.chore`. */
+export interface Chore {
+  /** At the start, once the header is known. */
+  load(): Promise<unknown>;
+  /** Does what is due, in bounded steps, and sets when more is. */
+  run(): Promise<unknown>;
 }
 
 /** What a call has to wait for that reads or writes the outbox's rows. */

@@ -71,6 +71,8 @@ export interface Memory extends Mutable<HeaderRow> {
   recent: readonly Row[];
   /** The object's own alarm while its handler runs: kept until that has ended well. */
   running: OwnAlarm | null;
+  /** When there is other work for the alarm than delivery; `NEVER` while there is none. */
+  chore: number;
   /** Events of messages that an open transaction has stored, and may yet roll back. Replaced, never changed. */
   told: readonly OutboxEvent[];
   /** When the outbox wants to run; `NEVER` while nothing waits. */
@@ -152,6 +154,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     moved: null,
     own: null,
     running: null,
+    chore: NEVER,
     told: [],
     trouble: CALM,
     firing: 0,
@@ -345,7 +348,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
         // While the outbox does not want to be woken the native slot holds the object's own alarm, and the row need not.
         const kept = own ?? (running && { ...running, retryCount: running.retryCount + 1 });
         const rare = {
-          own: store.waits() || firing ? kept : null,
+          own: store.waits() || firing || memory.chore < NEVER ? kept : null,
           trouble: trouble === CALM ? undefined : trouble,
           main: gaps ? main : undefined,
           ...{ firing, paused, adopting: adopting || undefined, aside, ready, laned, dead, late, since },

@@ -1,20 +1,10 @@
 /** The wrapper: turns a Durable Object class into one with an outbox, and leaves everything else about it as it was. */
 
-import { adoptOriginal, ORIGINAL } from "./adopt.js";
-import { alarmSlot } from "./alarm.js";
-import type { Send } from "./call.js";
-import { deliveryOf } from "./delivery.js";
-import { eraserOf } from "./erase.js";
+import { coreOf, markOutbox, outboxOf, type Wrappable } from "./core.js";
 import { expected } from "./errors.js";
-import { manager, type OutboxManager } from "./manager.js";
+import type { OutboxManager } from "./manager.js";
 import type { OutboxDelivery, OutboxMessage, OutboxProcessor } from "./message.js";
-import { bindNative, define } from "./native.js";
 import { type OutboxOptions, settings } from "./options.js";
-import type { Parts } from "./parts.js";
-import { shadow } from "./shadow.js";
-import { isSqlite, maxMessageBytes, storeOf } from "./store.js";
-import { timersOf } from "./timers.js";
-import { transactionsOf } from "./transaction.js";
 
 /** A class that can be wrapped: constructed with the object's state and env, and able to send messages. */
 export type OutboxClass = new (ctx: DurableObjectState, env: never, ...rest: never[]) => OutboxProcessor<never>;
@@ -26,8 +16,6 @@ export type SendsWhatIsPut<C extends OutboxClass, B extends string> =
       ? unknown
       : { sendMessages_must_take_the_messages_of_the_manager: M }
     : unknown;
-
-const WRAPPED = Symbol();
 
 /**
  * Wraps a Durable Object class, so that it finds an `OutboxManager` at `env.OUTBOX_MANAGER`, and its `sendMessages`
@@ -53,58 +41,19 @@ export function withTransactionalOutbox<C extends OutboxClass, const B extends s
 ): C {
   checkClass(cls);
   const chosen = settings(options);
-  if ((cls as { [WRAPPED]?: true })[WRAPPED]) return cls;
-  const Base = cls as unknown as new (...args: unknown[]) => object;
+  if (outboxOf(cls)) return cls;
+  const Base = cls as unknown as Wrappable;
   const Wrapped = class extends Base {
-    static readonly [WRAPPED] = true;
     static override readonly name = cls.name;
     constructor(...args: unknown[]) {
       const [ctx, env, ...rest] = args as [DurableObjectState, Record<string, unknown>, ...unknown[]];
-      if (chosen.binding in env) {
-        throw expected("options.binding", "a name that is free in env", chosen.binding);
-      }
-      const { emit } = chosen;
-      const native = bindNative(ctx.storage);
-      const timers = timersOf();
-      const store = storeOf(ctx.id.toString(), native, emit);
-      const abort = (reason: string) => ctx.abort(reason);
-      const alarm = alarmSlot(store, emit, timers, chosen.immediate, abort);
-      const delivery = deliveryOf(store, alarm, chosen, timers, native.sync, abort);
-      const ours = {
-        alarm: (info?: AlarmInvocationInfo) => alarm.handle(info, (died) => delivery.run(died)),
-        sendMessages: (...args: Parameters<Send>) => delivery.send?.(...args),
-      };
-      /** The runtime calls an own `alarm`, and refuses own properties over RPC. */
-      const adopt = (): void => {
-        const { alarm: theirAlarm, sendMessages } = this as Partial<typeof ours>;
-        if (theirAlarm !== ours.alarm) alarm.handler = theirAlarm?.bind?.(this) ?? null;
-        if (sendMessages !== ours.sendMessages) delivery.send = sendMessages?.bind?.(this) ?? null;
-        define(this, ours);
-      };
-      // Queued before anything that the class itself queues: whatever it does, the outbox knows its numbers first.
-      const loading = ctx.blockConcurrencyWhile(async () => {
-        // By now a subclass may have put instance properties in the place of our handlers.
-        adopt();
-        const wake = () => alarm.setWake(delivery.nextWake());
-        // What can't be read of it is tried again at the next start: the object must start all the same.
-        if (await store.load())
-          await adoptOriginal(store, maxMessageBytes(parts.sqlite), wake).catch((error) => store.unreadable(ORIGINAL, error));
-        await alarm.load(delivery.nextWake());
-        parts.loading = null;
-        delivery.kick();
-      });
-      const kv = bindNative(ctx.storage.kv);
-      const parts: Parts = {
-        ...{ ctx, store, alarm, delivery, settings: chosen, timers, sqlite: isSqlite(ctx.storage), kv },
-        ...{ loading, erasing: null, turn: null },
-      };
-      const transactions = transactionsOf(parts, native);
-      const { erase, deleteAll } = eraserOf(parts, native);
-      shadow(parts, native, transactions, deleteAll);
-      super(ctx, { ...env, [chosen.binding]: manager(parts, transactions.tell, erase) }, ...rest);
-      adopt();
+      if (chosen.binding in env) throw expected("options.binding", "a name that is free in env", chosen.binding);
+      const core = coreOf(ctx, chosen);
+      super(ctx, { ...env, [chosen.binding]: core.manager }, ...rest);
+      core.adopt(this);
     }
   };
+  markOutbox(Wrapped, chosen);
   return Wrapped as unknown as C;
 }
 
