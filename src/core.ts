@@ -17,6 +17,8 @@ import { transactionsOf } from "./transaction.js";
 /** What a wrapper works with. */
 export interface Core extends Parts {
   readonly manager: Manager;
+  /** Whether the class is wrapped with an outbox, and not with an inbox alone. */
+  readonly hasOutbox: boolean;
   /** Puts the outbox's handlers on the instance, before those of its class. Called again when a subclass may have put its own there. */
   adopt(instance: object): void;
 }
@@ -78,7 +80,6 @@ export function coreOf(ctx: DurableObjectState, chosen: Settings | undefined): C
     if (fresh && chosen) {
       await adoptOriginal(store, maxMessageBytes(core.sqlite), wake).catch((error) => store.unreadable(ORIGINAL, error));
     }
-    for (const chore of core.chores) await chore.load();
     await alarm.load(delivery.nextWake());
     core.loading = null;
     delivery.kick();
@@ -92,6 +93,7 @@ export function coreOf(ctx: DurableObjectState, chosen: Settings | undefined): C
   shadow(parts, native, transactions, deleteAll);
   const core: Core = Object.assign(parts, {
     manager: manager(parts, transactions.tell, erase),
+    hasOutbox: chosen !== undefined,
     adopt(given: object) {
       instance = given;
       const { alarm: theirAlarm, sendMessages } = given as Partial<typeof ours>;

@@ -7,10 +7,18 @@
  * - `reserved_key`: a key begins with U+10FFFF, the range in which the outbox keeps its rows.
  * - `unsupported`: this object, or the state in which it is, does not have what was called: `transactionSync` on a KV-backed one, say.
  * - `outbox_full`: `maxPending` messages wait already; nothing was written.
+ * - `inbox_full`: an inbox remembers or holds as much as it may; nothing was written, and the sender should send again later.
  * - `timeout`: `sendMessages` did not settle within `timeoutSeconds`.
  * - `send_messages_missing`: the running class has no `sendMessages`; messages stay stored until one is deployed.
  */
-export type OutboxErrorCode = "too_large" | "reserved_key" | "unsupported" | "outbox_full" | "timeout" | "send_messages_missing";
+export type OutboxErrorCode =
+  | "too_large"
+  | "reserved_key"
+  | "unsupported"
+  | "outbox_full"
+  | "inbox_full"
+  | "timeout"
+  | "send_messages_missing";
 
 /**
  * Something that can go wrong while a correct program runs. Match it by `code`, never by text and never by

@@ -26,10 +26,8 @@ export interface Parts {
   readonly chores: Chore[];
 }
 
-/** Work that is not delivery. When it is due stands in `memory.chore`. */
+/** Work that is not delivery. When it is due stands in `memory.chore`, and in the header. */
 export interface Chore {
-  /** At the start, once the header is known. */
-  load(): Promise<unknown>;
   /** Does what is due, in bounded steps, and sets when more is. */
   run(): Promise<unknown>;
 }

@@ -90,6 +90,8 @@ export interface Counts {
   readonly laned: number;
   /** Dead letters. */
   readonly dead: number;
+  /** Ids without a number that the inbox remembers. */
+  readonly foreign: number;
   /** Messages in the queue that have a time. */
   readonly late: number;
   /** When the oldest message that is set aside was put, or an earlier time. */
@@ -116,6 +118,8 @@ export interface HeaderRow extends SegmentRow, Counts {
   /** In a marker: the alarm that was firing for the outbox when the last message was cleared, or 0. It is not the object's own. */
   readonly firing: number;
   readonly paused: boolean;
+  /** When there is other work for the alarm than delivery. Absent, and `NEVER` in memory, while there is none. */
+  readonly chore: number;
   /** Messages of the original package may still stand in their own rows. */
   readonly adopting: boolean;
 }

@@ -71,8 +71,6 @@ export interface Memory extends Mutable<HeaderRow> {
   recent: readonly Row[];
   /** The object's own alarm while its handler runs: kept until that has ended well. */
   running: OwnAlarm | null;
-  /** When there is other work for the alarm than delivery; `NEVER` while there is none. */
-  chore: number;
   /** Events of messages that an open transaction has stored, and may yet roll back. Replaced, never changed. */
   told: readonly OutboxEvent[];
   /** When the outbox wants to run; `NEVER` while nothing waits. */
@@ -164,6 +162,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     ready: 0,
     laned: 0,
     dead: 0,
+    foreign: 0,
     late: 0,
     since: 0,
     next: NEVER,
@@ -337,6 +336,8 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
         ready,
         laned,
         dead,
+        foreign,
+        chore,
         late,
         since,
         done,
@@ -344,14 +345,29 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       } = memory;
       const gaps = main !== position - done;
       let rest = "";
-      if (own || running || trouble !== CALM || firing || paused || adopting || aside || laned || dead || late || gaps) {
+      if (
+        own ||
+        running ||
+        trouble !== CALM ||
+        firing ||
+        paused ||
+        adopting ||
+        aside ||
+        laned ||
+        dead ||
+        foreign ||
+        chore < NEVER ||
+        late ||
+        gaps
+      ) {
         // While the outbox does not want to be woken the native slot holds the object's own alarm, and the row need not.
         const kept = own ?? (running && { ...running, retryCount: running.retryCount + 1 });
         const rare = {
-          own: store.waits() || firing || memory.chore < NEVER ? kept : null,
+          own: store.waits() || firing || chore < NEVER ? kept : null,
           trouble: trouble === CALM ? undefined : trouble,
           main: gaps ? main : undefined,
-          ...{ firing, paused, adopting: adopting || undefined, aside, ready, laned, dead, late, since },
+          chore: chore < NEVER ? chore : undefined,
+          ...{ firing, paused, adopting: adopting || undefined, aside, ready, laned, dead, foreign, late, since },
         };
         rest = `,${JSON.stringify(rare).slice(1, -1)}`;
       }

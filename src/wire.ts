@@ -14,7 +14,7 @@ export interface OutboxEnvelope<M = unknown> {
   readonly id: string;
   /** What was put. */
   readonly msg: M;
-  /** The stream to which `sequence` belongs: 1 to 512 characters. */
+  /** The stream to which `sequence` belongs: 1 to 256 characters. */
   readonly source?: string;
   /** The message's number in its stream: whole, from 1, never given twice. Only with `source`. */
   readonly sequence?: number;
@@ -29,7 +29,7 @@ export interface OutboxEnvelope<M = unknown> {
 
 /** The longest texts, in UTF-16 units. */
 const ID_LENGTH = 256;
-const SOURCE_LENGTH = 512;
+const SOURCE_LENGTH = 256;
 
 /** The envelope of a message that `sendMessages` was given. */
 export function envelopeOf<M>({ id, msg, source, sequence, timestamp, key, headers }: OutboxMessage<M>): OutboxEnvelope<M> {

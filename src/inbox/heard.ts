@@ -1,0 +1,47 @@
+/** What was heard of one sender: the highest number, and those below it that are missing. Pure. */
+
+/** The first and the last of numbers that are missing. */
+export type Gap = readonly [first: number, last: number];
+
+/** A sender that sends all of its messages here, in order, is one number. */
+export interface Heard {
+  /** The highest number. */
+  readonly high: number;
+  /** What is missing below it, in order, as far as it is not in pages. */
+  readonly gaps: readonly Gap[];
+  /** What is missing up to this number stands in pages; 0 while there are none. */
+  readonly paged: number;
+  /** Messages that wait for their predecessors. */
+  readonly waiting: number;
+}
+
+export const NOTHING_HEARD: Heard = { high: 0, gaps: [], paged: 0, waiting: 0 };
+
+/** So many gaps stand beside the number. Older ones move to a page, half of them at a time. */
+export const MOST_GAPS = 128;
+
+export function isMissing(gaps: readonly Gap[], sequence: number): boolean {
+  return gaps.some(([first, last]) => first <= sequence && sequence <= last);
+}
+
+/** The gaps without a number. */
+export function filled(gaps: readonly Gap[], sequence: number): Gap[] {
+  return gaps.flatMap(([first, last]): Gap[] => {
+    if (sequence < first || last < sequence) return [[first, last]];
+    const left: Gap[] = first < sequence ? [[first, sequence - 1]] : [];
+    return sequence < last ? [...left, [sequence + 1, last]] : left;
+  });
+}
+
+/**
+ * After a number above `high`, or one that is missing beside it.
+ *
+ * @returns what is to be remembered, and the gaps that move to a page, whose key is the first of their numbers
+ */
+export function after(heard: Heard, sequence: number): { heard: Heard; page: Gap[] } {
+  const { high, paged } = heard;
+  if (sequence <= high) return { heard: { ...heard, gaps: filled(heard.gaps, sequence) }, page: [] };
+  const gaps: Gap[] = sequence > high + 1 ? [...heard.gaps, [high + 1, sequence - 1]] : [...heard.gaps];
+  const page = gaps.length > MOST_GAPS ? gaps.splice(0, MOST_GAPS / 2) : [];
+  return { heard: { ...heard, high: sequence, gaps, paged: page.at(-1)?.[1] ?? paged }, page };
+}

@@ -1,0 +1,7 @@
+/** The public names of the inbox. */
+
+export { envelopeOf, type OutboxEnvelope, readEnvelope } from "../wire.js";
+export { type ConsumeOptions, consumeQueue, type InboxStub } from "./consume.js";
+export { type InboxClass, type InboxOutcome, type InboxReceiver, withTransactionalInbox } from "./inbox.js";
+export type { InboxHandler, InboxHandlerSync, InboxManager, InboxReceipt } from "./manager.js";
+export type { InboxEvent, InboxOptions } from "./options.js";
