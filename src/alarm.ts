@@ -30,8 +30,6 @@ export interface AlarmSlot {
   now(): number;
   /** The object's own `alarm` handler. */
   handler: ((info: Info) => unknown) | null;
-  /** The outbox's alarm that fires or still stands when nothing waits any more, or 0. The marker remembers it, because it is not the object's own. */
-  leftover(): number;
   /** After a start: learns what the native slot holds and mends the wake-up. */
   load(wake: number): Promise<void>;
   /**
@@ -185,12 +183,12 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
     return saved;
   }
 
+  store.leftover = () => (guarded ? firing : memory.armed === stale && (keep || memory.own) ? stale : 0);
+
   const slot: AlarmSlot = {
     handler: null,
 
     now: () => Math.max(firing, Date.now()),
-
-    leftover: () => (guarded ? firing : keep && memory.armed === stale ? stale : 0),
 
     async load(wake) {
       if (wake === NEVER && !slot.handler) return;
@@ -256,7 +254,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
     forget(taken) {
       if (taken) memory.own = memory.running = null;
       // The marker is gone that would tell the outbox's own alarm from the object's.
-      else if (memory.armed < NEVER && slot.leftover() === memory.armed) void store.native.deleteAlarm();
+      else if (memory.armed < NEVER && store.leftover() === memory.armed) void store.native.deleteAlarm();
       else return;
       memory.armed = NEVER;
       sync();

@@ -80,9 +80,9 @@ export function coreOf(ctx: DurableObjectState, chosen: Settings | undefined): C
     if (fresh && chosen) {
       await adoptOriginal(store, maxMessageBytes(core.sqlite), wake).catch((error) => store.unreadable(ORIGINAL, error));
     }
-    await alarm.load(delivery.nextWake());
+    // What is due is left to an alarm: should it have killed an earlier life, only the platform's count tells.
+    await alarm.load(delivery.isDue() ? Date.now() : delivery.nextWake());
     core.loading = null;
-    delivery.kick();
   });
   const parts: Parts = {
     ...{ ctx, store, alarm, delivery, settings: used, timers, sqlite: isSqlite(ctx.storage), kv: bindNative(ctx.storage.kv) },

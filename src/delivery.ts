@@ -332,7 +332,7 @@ export function deliveryOf(
   async function settle(batch: Batch, save = false, then: () => void = () => void alarm.setWake(delivery.nextWake())): Promise<void> {
     while (store.open) await store.open;
     const { entries } = batch;
-    const written = queue.settle(batch, alarm.leftover(), save);
+    const written = queue.settle(batch, save);
     then();
     // A row that storage refuses: nothing of this commit may stay, and the object begins again from what is stored.
     await written.catch((error) => {
@@ -351,8 +351,10 @@ export function deliveryOf(
     isDue: () => store.due() <= alarm.now() && (memory.trouble.retryAt === 0 || delivery.nextAttempt() <= alarm.now()),
 
     nextAttempt() {
-      const due = store.due();
       const now = Date.now();
+      let due = store.due();
+      // What is in hand and stands outside the queue is due until it is settled.
+      if (due > now && store.waits() && queue.batch?.entries.some(isAside)) due = 0;
       const { retryAt } = memory.trouble;
       if (due === NEVER) return NEVER;
       // A clock that was wrong when the backoff began must not make it longer than the longest.

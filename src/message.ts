@@ -137,6 +137,7 @@ export type Parts = readonly [position: number, at: number, msg: unknown, more?:
 
 /** What stands in the messages of a row: one parse for all of them takes half the time. */
 export function partsOf(messages: readonly StoredMessage[]): readonly Parts[] {
+  if (messages.length === 0) return [];
   if (messages.every((stored) => typeof stored === "string")) return JSON.parse(`[[${messages.join("],[")}]]`);
   return messages.map((stored) => (typeof stored === "string" ? JSON.parse(`[${stored}]`) : stored));
 }

@@ -13,10 +13,9 @@ export interface Queue {
   /**
    * Does with each message of the batch what its fate says: one turn, so one commit.
    *
-   * @param firing the alarm under way, which a marker remembers
    * @param save whether the header must be written even when nothing in it has changed
    */
-  settle(batch: Batch, firing: number, save: boolean): Promise<unknown>;
+  settle(batch: Batch, save: boolean): Promise<unknown>;
   /** Puts messages that have an ordering key, or none, where they wait. `rows` is what the caller writes. */
   join(key: string | undefined, messages: readonly Waiting[], rows: Record<string, unknown>): void;
   /** The rows of the batch's messages that have changed and stay. */
@@ -55,7 +54,7 @@ export function queueOf(store: Store): Queue {
         return batch;
       }),
 
-    settle(batch, firing, save) {
+    settle(batch, save) {
       queue.batch = null;
       queue.settled++;
       copied = null;
@@ -116,7 +115,7 @@ export function queueOf(store: Store): Queue {
       for (const lane of batch.lanes) endLane(lane, joining.has(lane.key), rows, now);
       advance(batch);
       if (memory.aside + memory.laned === 0) memory.since = 0;
-      if (saved || before !== counts()) rows[memory.key] = store.header(store.waits() ? 0 : firing);
+      if (saved || before !== counts()) rows[memory.key] = store.header();
       copied = null;
       return store.write(rows);
     },

@@ -113,8 +113,10 @@ export interface Store {
   retract(position: number, entries: Record<string, unknown>): boolean;
   /** Makes these the header's messages. */
   setMessages(messages: readonly StoredMessage[]): void;
-  /** The header as it should stand now. `firing` is for the marker only. */
-  header(firing?: number): unknown;
+  /** The outbox's alarm that fires or still stands, or 0. While nothing is wanted the header remembers it: it is not the object's own. */
+  leftover: () => number;
+  /** The header as it should stand now. */
+  header(): unknown;
   /** Writes the header: after a change to what only it holds. */
   saveHeader(): Promise<void>;
   /** Reads the next rows of a kind from a key on, up to and with a number. One that can't be read is reported, kept as it is and passed over. */
@@ -318,7 +320,10 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       memory.text = messages.every((stored) => typeof stored === "string") ? messages.join("\n") : null;
     },
 
-    header(firing = 0) {
+    leftover: () => 0,
+
+    header() {
+      const firing = store.waits() ? 0 : store.leftover();
       if (memory.trouble !== CALM && isOver(memory.trouble) && tried(memory.trouble, memory.done + 1) === 0) memory.trouble = CALM;
       const {
         epoch,

@@ -54,7 +54,7 @@ export function choreOf(core: Core, inbox: Inbox, cleanAt: (until: number) => nu
       memory.chore = Math.min(memory.chore, clean, waits ? Date.now() + RETRY_MS : NEVER);
       memory.foreign = Math.max(0, memory.foreign - expired.length);
       const rows = Object.fromEntries(expired.flatMap((key) => [key, idKey(expiryIn(key).id)]).map((key) => [key, undefined]));
-      await store.write({ ...rows, [memory.key]: store.header(store.waits() ? 0 : alarm.leftover()) });
+      await store.write({ ...rows, [memory.key]: store.header() });
     },
   };
 }
