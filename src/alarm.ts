@@ -39,6 +39,8 @@ export interface AlarmSlot {
    * @param now arm it although the platform would repeat its call: it gives up after seven, and does not know our delays
    */
   setWake(wake: number, now?: boolean): Promise<void> | undefined;
+  /** Whether the alarm stands already for something that is due at this time, as after every put of a burst but the first. */
+  stands(now: number): boolean;
   /** The instance's `alarm`: the platform's call, shared out. Throws only what the object's own handler threw. */
   handle(info: Info, deliver: (died: boolean) => Promise<void>): Promise<void>;
   /**
@@ -68,26 +70,39 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
   let floor = 0;
   /** An alarm up to this time is the outbox's: should it fire when nothing waits any more, it is not the object's own. */
   let stale = 0;
-  /** The object's own alarm as the marker had it at the start, for as long as it may hold. */
-  let kept: OwnAlarm | null = null;
+  /** The object's own alarm as the marker had it at the start: it holds if the marker's alarm is called once more. */
+  let kept: { readonly own: OwnAlarm | null; readonly firing: number } | null = null;
   let checking = false;
-  let cancelOwn: Cancel | null = null;
+  let cancels: Cancel[] = [];
+  /** Starts delivery within the call under way. */
+  let deliver: ((died: boolean) => Promise<void>) | null = null;
+  let delivering: Promise<void> | null = null;
   let ownRun: Promise<void> | null = null;
   /** What the object's own handler threw in this call. */
   let thrown: unknown[] = [];
+
+  function cancel(): void {
+    for (const each of cancels) each();
+    cancels = [];
+  }
+
+  function deliverNow(): void {
+    if (deliver) delivering = deliver(false);
+  }
 
   /** Brings the native slot in line; nothing to wait for when it was. */
   function sync(): Promise<void> | undefined {
     const { own, wake, armed } = memory;
     const due = own?.due ?? NEVER;
     const now = Date.now();
-    cancelOwn?.();
-    cancelOwn = null;
-    if (guarded) {
-      // At the end of the call the slot is set once. Until then the own alarm fires from here: no slow send delays it.
-      if (due < NEVER && wake < NEVER) cancelOwn = timers.after(due - now, () => isDue(due) && startOwn());
-      return;
+    cancel();
+    // The platform makes one call at a time. While it lasts both sides fire from here: neither waits for the end of the other.
+    if (firing && wake < NEVER) {
+      if (due < NEVER) cancels.push(timers.after(due - now, () => isDue(due) && startOwn()));
+      if (ownRun) cancels.push(timers.after(wake - now, () => isDue(wake) && deliverNow()));
     }
+    // At its end the slot is set once.
+    if (guarded) return;
     const time = Math.max(Math.min(wake, due), now + 1, floor + 1);
     if (time === NEVER && keep && armed === stale) return;
     // An alarm that stands earlier stays: it costs a run at most, and moving one that is due at once would postpone it.
@@ -139,6 +154,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
     const { time: scheduledTime, retryCount } = own;
     const native = firing === scheduledTime && (info?.retryCount ?? 0) >= retryCount;
     ownRun = runOwn(scheduledTime, native ? info : { ...info, scheduledTime, retryCount, isRetry: retryCount > 0 });
+    sync();
   }
 
   async function runOwn(time: number, info: Info): Promise<void> {
@@ -178,6 +194,8 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       if (forgotten) await store.saveHeader();
       return written;
     }
+    // The handler may end the call in a way after which the platform does not repeat it.
+    guarded = false;
     const saved = store.saveHeader();
     sync();
     return saved;
@@ -206,9 +224,16 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       stale = memory.firing;
       if (alarm <= stale) sync();
       else {
-        kept = memory.own;
+        kept = { own: memory.own, firing: stale };
         memory.own = alarm < NEVER ? ownAlarm(alarm) : null;
       }
+    },
+
+    stands(now) {
+      const { wake, armed } = memory;
+      if (wake > now || !(guarded || (armed <= now + 1 && armed > now - LOST_MS))) return false;
+      check();
+      return true;
     },
 
     setWake(wake, now) {
@@ -219,8 +244,9 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       return armed;
     },
 
-    async handle(info, deliver) {
-      if (firing) return deliver(false); // Called by hand while another call is under way.
+    async handle(info, run) {
+      if (firing) return run(false); // Called by hand while another call is under way.
+      deliver = run;
       const { armed } = memory;
       firing = info?.scheduledTime ?? Math.min(armed, Date.now());
       const shared = memory.wake < NEVER || firing <= stale;
@@ -229,7 +255,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       if (guarded) memory.armed = NEVER;
       floor = Math.max(floor, firing);
       // The marker's alarm is called once more: what it remembers of the object's own holds.
-      if (firing <= stale) memory.own ??= kept;
+      if (kept && firing <= kept.firing) memory.own ??= kept.own;
       kept = null;
       if (shared) stale = firing;
       // While the slot is the object's, every call is the object's, whether or not we saw it set. So is one by hand.
@@ -239,13 +265,15 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       else sync();
       try {
         const due = isDue(memory.wake);
-        if (due) await deliver(shared && !!info?.retryCount);
+        if (due) await run(shared && !!info?.retryCount);
         await ownEnd();
-        if (!due && isDue(memory.wake)) await deliver(false);
+        await delivering;
+        if (!due && isDue(memory.wake)) await run(false);
         await ownEnd();
       } finally {
         firing = 0;
         guarded = false;
+        deliver = delivering = null;
         sync();
       }
       if (thrown.length > 0) throw thrown[0];

@@ -4,7 +4,7 @@ import type { AlarmSlot } from "./alarm.js";
 import { type Batch, type Entry, handedOver, isAside } from "./batch.js";
 import { callOf, type Send, textOf } from "./call.js";
 import type { DeadReason, OutboxEvent } from "./events.js";
-import { identify, present } from "./message.js";
+import { identify, present, type Stream, sourceOf } from "./message.js";
 import type { Settings } from "./options.js";
 import { type Queue, queueOf } from "./queue.js";
 import { retryDelayMs } from "./retry.js";
@@ -161,17 +161,28 @@ export function deliveryOf(
 
   /** Calls `sendMessages`. Gives the error when it failed, and its fate to each message that was settled: to all when it returned. */
   async function hand(entries: Entry[]): Promise<{ error: unknown } | null> {
-    for (const entry of entries) entry.attempts = Math.max(handedOver(memory, entry), entry.attempts ?? 0) + 1;
-    const messages = entries.map((entry) => present(entry, entry.attempts ?? 1));
+    let stream: Stream | undefined;
+    let source = "";
+    const messages = entries.map((entry) => {
+      const attempts = Math.max(handedOver(memory, entry), entry.attempts ?? 0) + 1;
+      entry.attempts = attempts;
+      // One text for all messages of a row.
+      if (entry.stream !== stream) {
+        stream = entry.stream;
+        source = sourceOf(stream);
+      }
+      return present(entry, attempts, source);
+    });
     // What becomes of the list and of its messages in there is not our affair.
     const ids = messages.map(({ id }) => id);
     const call = callOf(messages, ids, settings, timers, delivery.send);
     let failed = await call.settled;
     const ended = failed === null;
     const { outcomes } = call;
-    for (const [i, entry] of entries.entries()) {
+    for (let i = 0; i < entries.length; i++) {
+      const entry = entries[i] as Entry;
       const outcome = outcomes.size > 0 ? outcomes.get(ids[i] as string) : undefined;
-      if (ended && !outcome) entry.fate = waitsBehind(entry, entries) ? "aside" : "gone";
+      if (ended && !outcome) entry.fate = outcomes.size > 0 && waitsBehind(entry, entries) ? "aside" : "gone";
       if (outcome?.type === "ack") entry.fate = "gone";
       if (outcome?.type === "retry") fail(entry, entry.more, "sendMessages asked for a retry.", outcome.delayMs);
       if (outcome?.type === "reject") bury(entry, "rejected", outcome.reason);

@@ -56,7 +56,11 @@ export function eraserOf(parts: Parts, native: DurableObjectStorage): Eraser {
     async deleteAll(options) {
       // Messages were promised: they stay until they are delivered.
       const keep = store.undelivered() + memory.dead > 0 || memory.paused || store.open || parts.turn || parts.chores.length > 0;
-      if (keep) return eraser.erase(options, async () => {});
+      if (keep) {
+        await eraser.erase(options, async () => {});
+        // As the platform's own: durable when it resolves.
+        return native.sync();
+      }
       const deleted = native.deleteAll(options);
       alarm.forget(DELETES_ALARM === true);
       // The numbers are gone with the header: they must not run again.

@@ -164,8 +164,8 @@ export function manager(parts: Parts, tell: Transactions["tell"], erase: Eraser[
     // Not an async function: what is refused rejects all the same, and every promise in between costs each put its share.
     try {
       if (Object(given) !== given || Array.isArray(given)) throw expected("key", "a string or an object", given);
-      // Without a prototype no key means anything but itself, and a key can be added at no cost.
-      const entries: Record<string, unknown> = Object.assign(Object.create(null), given);
+      // A copy, to which the outbox's rows are added. Every key is an own property, whatever its name.
+      const entries: Record<string, unknown> = { ...given };
       const keys = Object.keys(entries);
       checkEntries(entries, deleted ?? keys);
       const now = Date.now();
@@ -238,7 +238,7 @@ export function manager(parts: Parts, tell: Transactions["tell"], erase: Eraser[
     try {
       const existed = deleted && store.delete(deleted, options);
       const written = keys.length > FEW_KEYS ? store.put(entries, options) : store.native.put(entries, options);
-      const armed = first ? undefined : wake();
+      const armed = first || (memory.trouble.retryAt === 0 && alarm.stands(now)) ? undefined : wake();
       if (listening && !first) tell({ type: "stored", id: receipt.id, sequence });
       await written;
       if (armed) await armed;

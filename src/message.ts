@@ -209,12 +209,21 @@ export function identify(stream: Stream, position: number, id?: string): OutboxR
   return { id: id ?? `${stream.epoch}-${digits(sequence)}`, sequence };
 }
 
+/** The source of the messages of a stream. */
+export function sourceOf({ object, epoch }: Stream): string {
+  return `${object}:${epoch}`;
+}
+
 /** A stored message as `sendMessages` and `list` show it. */
-export function present({ stream, position, at, msg, more: { id, key, headers } }: Read, attempts: number): OutboxMessage {
+export function present(
+  { stream, position, at, msg, more: { id, key, headers } }: Read,
+  attempts: number,
+  source: string = sourceOf(stream),
+): OutboxMessage {
   const message: { -readonly [K in keyof OutboxMessage]: OutboxMessage[K] } = {
     id: identify(stream, position, id).id,
     msg,
-    source: `${stream.object}:${stream.epoch}`,
+    source,
     sequence: position - stream.base,
     attempts,
     timestamp: at,

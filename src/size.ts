@@ -36,7 +36,7 @@ function isPlain(part: unknown, seen: { parts: number }): boolean {
  * What the runtime serialises by itself (`Blob`, `Headers`, errors, …) counts as an empty object: storage refuses what does not fit.
  */
 export function serializedBytes(value: unknown): number {
-  return bytesOf(value, 1, new Set());
+  return typeof value === "string" ? textBytes(value) : bytesOf(value, 1, new Set());
 }
 
 /** A lower bound: the characters of its texts and the bytes of its buffers. */
@@ -44,9 +44,16 @@ export function contentBytes(value: unknown): number {
   return bytesOf(value, 0, new Set());
 }
 
+/** A text's tag and length. */
+const TEXT_BYTES = 6;
+
+function textBytes(text: string): number {
+  return TEXT_BYTES + text.length * (isWide(text) ? 2 : 1);
+}
+
 /** `fixed` is 1 to count what each part takes beside its content, and 0 not to. */
 function bytesOf(value: unknown, fixed: 0 | 1, seen: Set<unknown>): number {
-  if (typeof value === "string") return 6 * fixed + value.length * (isWide(value) ? 2 : 1);
+  if (typeof value === "string") return fixed === 1 ? textBytes(value) : textBytes(value) - TEXT_BYTES;
   if (typeof value === "bigint") return fixed * (24 + String(value).length);
   if (Object(value) !== value || seen.has(value)) return 12 * fixed;
   seen.add(value);

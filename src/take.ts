@@ -36,6 +36,7 @@ export async function fill(store: Store, batch: Batch, limit: number, now: numbe
   }
   const alone = batch.handed.some(({ more }) => more.alone);
   if (memory.main && memory.next <= now && !alone) await takeMain(store, batch, limit, distinct, now);
+  if (!batch.entries.some(isAside)) return;
   const inOrder = (a: Entry, b: Entry) => a.position - b.position;
   batch.entries.sort(inOrder);
   batch.handed.sort(inOrder);
