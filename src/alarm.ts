@@ -41,6 +41,8 @@ export interface AlarmSlot {
   setWake(wake: number, now?: boolean): Promise<void> | undefined;
   /** Whether the alarm stands already for something that is due at this time, as after every put of a burst but the first. */
   stands(now: number): boolean;
+  /** Whether a call of an earlier life never ended, and its repetition has been overtaken: told once. */
+  orphaned(): boolean;
   /** The instance's `alarm`: the platform's call, shared out. Throws only what the object's own handler threw. */
   handle(info: Info, deliver: (died: boolean) => Promise<void>): Promise<void>;
   /**
@@ -72,6 +74,8 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
   let stale = 0;
   /** The object's own alarm as the marker had it at the start: it holds if the marker's alarm is called once more. */
   let kept: { readonly own: OwnAlarm | null; readonly firing: number } | null = null;
+  /** An alarm that was overdue when the object started, and has not been called since; or 0. */
+  let orphan = 0;
   let checking = false;
   let cancels: Cancel[] = [];
   /** Starts delivery within the call under way. */
@@ -216,8 +220,11 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       if (wake < NEVER) {
         // Overdue or gone: most likely it is why the object starts, and the handler is called next. Setting it would take the place
         // of that call's repetition. If it is not, a look finds out.
-        if (alarm === NEVER || alarm <= Date.now()) check(START_MS);
-        else repair(alarm);
+        if (alarm === NEVER) check(START_MS);
+        else if (alarm <= Date.now()) {
+          orphan = alarm;
+          check(START_MS);
+        } else repair(alarm);
         return;
       }
       // The crash may have come after the last message was cleared and before the slot was handed back: that alarm is not the object's.
@@ -244,6 +251,12 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       return armed;
     },
 
+    orphaned() {
+      const is = orphan > 0;
+      orphan = 0;
+      return is;
+    },
+
     async handle(info, run) {
       if (firing) return run(false); // Called by hand while another call is under way.
       deliver = run;
@@ -254,6 +267,8 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       guarded = !!info && (armed <= firing || armed === NEVER);
       if (guarded) memory.armed = NEVER;
       floor = Math.max(floor, firing);
+      // The platform calls it, and says itself whether it has done so before.
+      if (info && firing <= orphan) orphan = 0;
       // The marker's alarm is called once more: what it remembers of the object's own holds.
       if (kept && firing <= kept.firing) memory.own ??= kept.own;
       kept = null;

@@ -281,7 +281,8 @@ export function deliveryOf(
     const next = afterFailure(trouble, handed.length, false, retryAt());
     memory.trouble = {
       ...next,
-      ...inVain(trouble, lastOf(full), memory.done),
+      // The run that died may have had any of the queue in hand.
+      ...inVain(trouble, memory.position, memory.done),
       lease: true,
       alone: handed.length === 1 ? (handed[0]?.position ?? 0) : 0,
     };
@@ -394,7 +395,7 @@ export function deliveryOf(
       kicked = true;
       const begin = () => {
         kicked = false;
-        if (store.due() <= Date.now()) void delivery.run(false);
+        if (store.due() <= Date.now()) void delivery.run(alarm.orphaned());
       };
       // Where storage fails the object is broken, and its next life has the alarm.
       sync().then(begin, () => {});

@@ -31,7 +31,9 @@ export const MOST_SECONDS = 315_360_000;
 
 /** @throws TypeError that names the option. Gives nothing where there is nothing to store. */
 export function envelope(options: OutboxPutOptions | undefined, now: number, expiresInSeconds: number): More | undefined {
-  if (!options && expiresInSeconds === 0) return undefined;
+  const given = options !== undefined && options !== null;
+  if (!given && expiresInSeconds === 0) return undefined;
+  if (given && Object(options) !== options) throw expected("options", "an object", options);
   const { id, key, delaySeconds, deliverAt, expiresInSeconds: expiry, headers } = options ?? {};
   const more: More = {};
   if (id !== undefined) more.id = named("options.id", id);

@@ -237,6 +237,8 @@ export function manager(parts: Parts, tell: Transactions["tell"], erase: Eraser[
     if (id !== undefined && !first) entries[idKey(id)] = [position, sequence];
     try {
       const existed = deleted && store.delete(deleted, options);
+      // Should the put refuse at once, nobody waits for this one.
+      existed?.catch(() => {});
       const written = keys.length > FEW_KEYS ? store.put(entries, options) : store.native.put(entries, options);
       const armed = first || (memory.trouble.retryAt === 0 && alarm.stands(now)) ? undefined : wake();
       if (listening && !first) tell({ type: "stored", id: receipt.id, sequence });

@@ -1,7 +1,7 @@
 /** The consumer: hands each message of a queue's batch to the inbox of its object. */
 
-import { textOf } from "../call.js";
 import { expected } from "../errors.js";
+import { within } from "../options.js";
 import { type OutboxEnvelope, readEnvelope } from "../wire.js";
 import type { InboxOutcome, InboxReceiver } from "./inbox.js";
 
@@ -17,8 +17,16 @@ export interface ConsumeOptions<E> {
   onFailure?: (failure: { readonly id: string; readonly error: unknown }) => void;
 }
 
+/** The messages of a batch that go to one object. */
+interface Group {
+  readonly stub: InboxStub;
+  readonly messages: { readonly message: Message<unknown>; readonly envelope: OutboxEnvelope }[];
+}
+
 /** So many messages go in one call. */
 const MOST_MESSAGES = 100;
+/** What Queues takes (https://developers.cloudflare.com/queues/configuration/batching-retries/). */
+const MOST_DELAY_SECONDS = 43_200;
 
 /**
  * Hands a batch to the inboxes of its objects: one call for each, all at the same time. Each message is acked or retried by itself: what was
@@ -32,6 +40,7 @@ const MOST_MESSAGES = 100;
 export async function consumeQueue<E>(batch: MessageBatch<unknown>, env: E, options: ConsumeOptions<E>): Promise<void> {
   const { route, retryDelaySeconds, onFailure } = options;
   if (typeof route !== "function") throw expected("options.route", "a function", route);
+  within("options.retryDelaySeconds", retryDelaySeconds, [0, 0, MOST_DELAY_SECONDS]);
   const retry = (message: Message<unknown>, id: string, error: unknown): void => {
     message.retry(retryDelaySeconds === undefined ? undefined : { delaySeconds: retryDelaySeconds });
     try {
@@ -41,15 +50,13 @@ export async function consumeQueue<E>(batch: MessageBatch<unknown>, env: E, opti
     }
   };
 
-  interface Group {
-    readonly stub: InboxStub;
-    readonly messages: { readonly message: Message<unknown>; readonly envelope: OutboxEnvelope }[];
-  }
   const groups = new Map<string, Group>();
   for (const message of batch.messages) {
     try {
       const envelope = readEnvelope(message.body);
       const stub = route(envelope, env);
+      // Two objects whose stubs have no id would be taken for one.
+      if (Object(stub.id) !== stub.id) throw expected("options.route()", "a stub", stub);
       const name = String(stub.id);
       const group = groups.get(name) ?? { stub, messages: [] };
       group.messages.push({ message, envelope });
@@ -62,7 +69,7 @@ export async function consumeQueue<E>(batch: MessageBatch<unknown>, env: E, opti
   async function hand({ stub, messages }: Group): Promise<void> {
     for (let from = 0; from < messages.length; from += MOST_MESSAGES) {
       const part = messages.slice(from, from + MOST_MESSAGES);
-      const answer = await stub.receiveMessages(part.map(({ envelope }) => envelope)).catch((error: unknown) => textOf(error));
+      const answer = await received(stub, part);
       for (const [i, { message, envelope }] of part.entries()) {
         const outcome: InboxOutcome | undefined = Array.isArray(answer) ? answer[i] : undefined;
         if (outcome && outcome.id === envelope.id && outcome.status !== "failed") message.ack();
@@ -71,4 +78,13 @@ export async function consumeQueue<E>(batch: MessageBatch<unknown>, env: E, opti
     }
   }
   await Promise.all(Array.from(groups.values(), hand));
+}
+
+/** What the object says, or the error of its call. */
+async function received(stub: InboxStub, part: Group["messages"]): Promise<unknown> {
+  try {
+    return await stub.receiveMessages(part.map(({ envelope }) => envelope));
+  } catch (error) {
+    return error;
+  }
 }

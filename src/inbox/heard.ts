@@ -17,7 +17,7 @@ export interface Heard {
 
 export const NOTHING_HEARD: Heard = { high: 0, gaps: [], paged: 0, waiting: 0 };
 
-/** So many gaps stand beside the number. Older ones move to a page, half of them at a time. */
+/** So many gaps stand beside the number, and in a page. When there are more, half of them move to a page of their own. */
 export const MOST_GAPS = 128;
 
 export function isMissing(gaps: readonly Gap[], sequence: number): boolean {
@@ -40,8 +40,9 @@ export function filled(gaps: readonly Gap[], sequence: number): Gap[] {
  */
 export function after(heard: Heard, sequence: number): { heard: Heard; page: Gap[] } {
   const { high, paged } = heard;
-  if (sequence <= high) return { heard: { ...heard, gaps: filled(heard.gaps, sequence) }, page: [] };
-  const gaps: Gap[] = sequence > high + 1 ? [...heard.gaps, [high + 1, sequence - 1]] : [...heard.gaps];
+  // A number in the middle of a gap makes two of it.
+  const gaps = filled(heard.gaps, sequence);
+  if (sequence > high + 1) gaps.push([high + 1, sequence - 1]);
   const page = gaps.length > MOST_GAPS ? gaps.splice(0, MOST_GAPS / 2) : [];
-  return { heard: { ...heard, high: sequence, gaps, paged: page.at(-1)?.[1] ?? paged }, page };
+  return { heard: { ...heard, high: Math.max(high, sequence), gaps, paged: page.at(-1)?.[1] ?? paged }, page };
 }

@@ -32,6 +32,11 @@ export interface InboxReceiver {
   receiveMessages(envelopes: OutboxEnvelope[]): Promise<InboxOutcome[]>;
 }
 
+/** The wrapped class: with the statics and the constructor of its class, and one method more. */
+export type WithInbox<C extends InboxClass> = { readonly [K in keyof C]: C[K] } & (new (
+  ...args: ConstructorParameters<C>
+) => InstanceType<C> & InboxReceiver);
+
 /** The most messages of one call. */
 const MOST_MESSAGES = 1000;
 const WRAPPED: unique symbol = Symbol();
@@ -43,14 +48,10 @@ const WRAPPED: unique symbol = Symbol();
  *
  * @throws TypeError when an option is wrong, or the class has a `receiveMessages` of its own.
  */
-export function withTransactionalInbox<C extends InboxClass>(
-  cls: C,
-  options?: InboxOptions,
-): C & (new (...args: ConstructorParameters<C>) => InstanceType<C> & InboxReceiver) {
+export function withTransactionalInbox<C extends InboxClass>(cls: C, options?: InboxOptions): WithInbox<C> {
   if (typeof cls !== "function") throw expected("cls", "a class", cls);
   const settings = inboxSettings(options);
-  type Result = C & (new (...args: ConstructorParameters<C>) => InstanceType<C> & InboxReceiver);
-  if ((cls as { [WRAPPED]?: true })[WRAPPED]) return cls as Result;
+  if ((cls as { [WRAPPED]?: true })[WRAPPED]) return cls as WithInbox<C>;
   if ("receiveMessages" in cls.prototype) throw expected("cls", "a class without a receiveMessages() of its own", cls.name);
   const receivers = new WeakMap<object, (envelopes: unknown) => Promise<InboxOutcome[]>>();
   const Base = cls as unknown as Wrappable;
@@ -64,7 +65,7 @@ export function withTransactionalInbox<C extends InboxClass>(
       const cleanAt = cleaning(settings.retentionSeconds);
       const inbox = inboxOf(core, settings, cleanAt);
       let handler: InboxHandler | null = null;
-      core.chores.push(choreOf(core, inbox, cleanAt, () => handler));
+      core.chores.push(choreOf(core, inbox, settings.ordered, cleanAt, () => handler));
       const { receive, receiveSync } = inbox;
       super(ctx, { ...env, [settings.binding]: { receive, receiveSync } }, ...rest);
       core.adopt(this);
@@ -112,7 +113,7 @@ export function withTransactionalInbox<C extends InboxClass>(
       return receiver(envelopes);
     }
   };
-  return Wrapped as unknown as Result;
+  return Wrapped as unknown as WithInbox<C>;
 }
 
 function checked(envelopes: unknown): OutboxEnvelope[] {

@@ -2,6 +2,6 @@
 
 export { envelopeOf, type OutboxEnvelope, readEnvelope } from "../wire.js";
 export { type ConsumeOptions, consumeQueue, type InboxStub } from "./consume.js";
-export { type InboxClass, type InboxOutcome, type InboxReceiver, withTransactionalInbox } from "./inbox.js";
+export { type InboxClass, type InboxOutcome, type InboxReceiver, type WithInbox, withTransactionalInbox } from "./inbox.js";
 export type { InboxHandler, InboxHandlerSync, InboxManager, InboxReceipt } from "./manager.js";
 export type { InboxEvent, InboxOptions } from "./options.js";

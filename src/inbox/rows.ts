@@ -1,9 +1,12 @@
 /** The inbox at rest: which keys it keeps in the reserved range, and how they are read, by an asynchronous storage and by a synchronous one. */
 
-import { digits } from "../message.js";
 import { RESERVED } from "../rows.js";
 
 const INBOX: string = `${RESERVED}inbox/`;
+
+/** Every safe integer in sixteen digits, so that text sorts as numbers do: numbers come from others, who may begin anywhere. */
+const DIGITS = 16;
+const digits = (number: number): string => String(number).padStart(DIGITS, "0");
 
 /** What was heard of a sender. */
 export const senderKey = (source: string): string => `${INBOX}s${JSON.stringify(source)}`;
@@ -16,6 +19,9 @@ export const pageKey = (source: string, first?: number): string =>
 export const waitingKey = (source?: string, sequence?: number): string =>
   `${INBOX}w${source === undefined ? "" : JSON.stringify(source)}${sequence === undefined ? "" : digits(sequence)}`;
 
+/** The sender in such a key. */
+export const waitingSource = (key: string): string => JSON.parse(key.slice(INBOX.length + 1, -DIGITS)) as string;
+
 /** An id that was seen without a number. What stands there is the time until which it is remembered. */
 export const idKey = (id: string): string => `${INBOX}i${JSON.stringify(id)}`;
 
@@ -26,7 +32,7 @@ export const expiryKey = (until?: number, id?: string): string =>
 /** The time and the id in such a key. */
 export function expiryIn(key: string): { until: number; id: string } {
   const begin = INBOX.length + 1;
-  return { until: Number(key.slice(begin, begin + 15)), id: JSON.parse(key.slice(begin + 15)) as string };
+  return { until: Number(key.slice(begin, begin + DIGITS)), id: JSON.parse(key.slice(begin + DIGITS)) as string };
 }
 
 /** The end of the rows whose keys begin so. */
