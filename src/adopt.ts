@@ -30,7 +30,7 @@ interface Task {
 export async function adoptOriginal(store: Store, maxBytes: number, arm: () => unknown): Promise<void> {
   const { native, memory } = store;
   const resumed = memory.adopting;
-  const { keys, own } = await tasks(store);
+  const { keys, own, others } = await tasks(store);
   for (let start = ORIGINAL; ; ) {
     const page = await native.list({ start, end: `${ORIGINAL}\u{10FFFE}`, limit: STEP });
     const last = page.size < STEP;
@@ -54,17 +54,18 @@ export async function adoptOriginal(store: Store, maxBytes: number, arm: () => u
     if (resumed || store.undelivered() > 0) rows[memory.key] = store.header();
     if (store.undelivered() > 0) arm();
     else if (own) void native.setAlarm(own);
-    else void native.deleteAlarm();
+    else if (!others) void native.deleteAlarm();
     await store.write(rows);
     if (last) return;
   }
 }
 
-/** The keys of the tasks that were the outbox's, or the object's own alarm, and the time of that, if it is still to come. */
-async function tasks({ native }: Store): Promise<{ keys: string[]; own: number }> {
+/** The keys of the tasks that were the outbox's, or the object's own alarm; the time of that, if it is still to come; and whether there are others. */
+async function tasks({ native }: Store): Promise<{ keys: string[]; own: number; others: boolean }> {
   const keys: string[] = [];
   const alarms = new Set<unknown>();
   let own = 0;
+  let others = false;
   for (let start = TASKS; ; ) {
     const page = await native.list({ start, end: `${TASKS}\u{10FFFE}`, limit: PAGE });
     const named = [...page.keys()].flatMap((key) => idIn(key) ?? []).map((id) => TASK_BY_ID + id);
@@ -80,8 +81,9 @@ async function tasks({ native }: Store): Promise<{ keys: string[]; own: number }
       const ours = key === OWN_ALARM || task?.type === "ALARM" || task?.context === "transactional_outbox";
       // A task that is the class's own stays, and an index row that leads to none goes.
       if (ours || (id !== undefined && !task)) keys.push(key);
+      else others = true;
     }
-    if (page.size < PAGE) return { keys, own };
+    if (page.size < PAGE) return { keys, own, others };
   }
 }
 

@@ -4,7 +4,7 @@ import { expected, told } from "./errors.js";
 import type { Emit } from "./events.js";
 import { NEVER, type Store } from "./store.js";
 import type { Cancel, Timers } from "./timers.js";
-import type { OwnAlarm } from "./trouble.js";
+import type { OwnAlarm, Trouble } from "./trouble.js";
 
 /** An alarm that is overdue by this much, in milliseconds, with no run under way, has been lost by the platform. */
 const LOST_MS = 1000;
@@ -41,8 +41,6 @@ export interface AlarmSlot {
   setWake(wake: number, now?: boolean): Promise<void> | undefined;
   /** Whether the alarm stands already for something that is due at this time, as after every put of a burst but the first. */
   stands(now: number): boolean;
-  /** Whether a call of an earlier life never ended, and its repetition has been overtaken: told once. */
-  orphaned(): boolean;
   /** The instance's `alarm`: the platform's call, shared out. Throws only what the object's own handler threw. */
   handle(info: Info, deliver: (died: boolean) => Promise<void>): Promise<void>;
   /**
@@ -74,8 +72,8 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
   let stale = 0;
   /** The object's own alarm as the marker had it at the start: it holds if the marker's alarm is called once more. */
   let kept: { readonly own: OwnAlarm | null; readonly firing: number } | null = null;
-  /** An alarm that was overdue when the object started, and has not been called since; or 0. */
-  let orphan = 0;
+  /** An alarm that was overdue when the object started, and how the destination was thought to fare then. */
+  let orphan: { readonly time: number; readonly trouble: Trouble } | null = null;
   let checking = false;
   let cancels: Cancel[] = [];
   /** Starts delivery within the call under way. */
@@ -139,7 +137,10 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
 
   function repair(alarm: number): void {
     memory.armed = alarm > Date.now() ? alarm : NEVER;
-    if (sync()) emit({ type: "repaired" });
+    if (!sync()) return;
+    // What takes the place of the platform's repetition must know what that would have told.
+    if (orphan) void store.saveHeader();
+    emit({ type: "repaired" });
   }
 
   function isDue(time: number): boolean {
@@ -163,7 +164,8 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
 
   async function runOwn(time: number, info: Info): Promise<void> {
     try {
-      await slot.handler?.(info);
+      // Never at once: whoever waits for the end must find it running.
+      await (async () => slot.handler?.(info))();
     } catch (error) {
       thrown = [error];
       const failures = info?.retryCount ?? 0;
@@ -222,11 +224,15 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
         // of that call's repetition. If it is not, a look finds out.
         if (alarm === NEVER) check(START_MS);
         else if (alarm <= Date.now()) {
-          orphan = alarm;
+          // Its call never ended, unless it comes yet: until then the next run counts as one after a death.
+          orphan = { time: alarm, trouble: memory.trouble };
+          memory.trouble = { ...memory.trouble, lease: true };
           check(START_MS);
         } else repair(alarm);
         return;
       }
+      // Paused while a call was under way that never ended.
+      if (memory.firing && store.undelivered() > 0) memory.trouble = { ...memory.trouble, lease: true };
       // The crash may have come after the last message was cleared and before the slot was handed back: that alarm is not the object's.
       stale = memory.firing;
       if (alarm <= stale) sync();
@@ -251,12 +257,6 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       return armed;
     },
 
-    orphaned() {
-      const is = orphan > 0;
-      orphan = 0;
-      return is;
-    },
-
     async handle(info, run) {
       if (firing) return run(false); // Called by hand while another call is under way.
       deliver = run;
@@ -268,11 +268,12 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       if (guarded) memory.armed = NEVER;
       floor = Math.max(floor, firing);
       // The platform calls it, and says itself whether it has done so before.
-      if (info && firing <= orphan) orphan = 0;
+      if (info && orphan && firing <= orphan.time && memory.trouble.lease) memory.trouble = orphan.trouble;
+      orphan = null;
       // The marker's alarm is called once more: what it remembers of the object's own holds.
       if (kept && firing <= kept.firing) memory.own ??= kept.own;
       kept = null;
-      if (shared) stale = firing;
+      if (shared) stale = memory.armed === stale ? stale : firing;
       // While the slot is the object's, every call is the object's, whether or not we saw it set. So is one by hand.
       if (!shared || !info) memory.own ??= ownAlarm(firing);
       thrown = [];
@@ -289,6 +290,8 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
         firing = 0;
         guarded = false;
         deliver = delivering = null;
+        // An alarm whose time has passed during the call may have been taken by it.
+        if (memory.armed <= Date.now()) memory.armed = NEVER;
         sync();
       }
       if (thrown.length > 0) throw thrown[0];

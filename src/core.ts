@@ -64,7 +64,7 @@ export function coreOf(ctx: DurableObjectState, chosen: Settings | undefined): C
     async alarm(info?: AlarmInvocationInfo) {
       await alarm.handle(info, async (died) => {
         for (const chore of core.chores) await chore.run();
-        if (core.chores.length === 0 || delivery.isDue()) await delivery.run(died || alarm.orphaned());
+        if (core.chores.length === 0 || delivery.isDue()) await delivery.run(died);
         else await wake();
       });
     },

@@ -286,6 +286,9 @@ export function deliveryOf(
       lease: true,
       alone: handed.length === 1 ? (handed[0]?.position ?? 0) : 0,
     };
+    for (const entry of batch.entries) {
+      if (entry.fate === "aside" && !isAside(entry)) entry.more = { ...entry.more, attempts: handedOver(memory, entry) };
+    }
     const written = store.put({ ...queue.changed({ ...batch, entries: full }), [memory.key]: store.header() });
     tell("died", [], undefined, trouble.failures);
     return written;
@@ -395,7 +398,7 @@ export function deliveryOf(
       kicked = true;
       const begin = () => {
         kicked = false;
-        if (store.due() <= Date.now()) void delivery.run(alarm.orphaned());
+        if (store.due() <= Date.now()) void delivery.run(false);
       };
       // Where storage fails the object is broken, and its next life has the alarm.
       sync().then(begin, () => {});

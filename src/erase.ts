@@ -105,14 +105,14 @@ function eraseSqlite(storage: Pick<DurableObjectStorage, "transactionSync">, kv:
   });
 }
 
-/** Tables, views and triggers. Those whose names begin with `_cf_` or `sqlite_` are the platform's. */
+/** Tables and views. Those whose names begin with `_cf_` or `sqlite_` are the platform's. */
 const OBJECTS = String.raw`SELECT name, sql FROM sqlite_master WHERE type = ? AND name NOT LIKE '\_cf\_%' ESCAPE '\' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'`;
 
 function dropAll(sql: SqlStorage): void {
   const all = (type: string) => sql.exec<{ name: string; sql: string | null }>(OBJECTS, type).toArray();
   const drop = (type: string, name: string) => sql.exec(`DROP ${type} "${name.replaceAll('"', '""')}"`);
-  // In this order nothing is done on behalf of what goes anyway: no trigger fires, and no table of a virtual one is dropped by itself.
-  for (const type of ["trigger", "view"]) for (const { name } of all(type)) drop(type, name);
+  for (const { name } of all("view")) drop("view", name);
+  // The tables of a virtual one go with it, and can't go by themselves.
   for (const { name, sql } of all("table")) if (/^CREATE\s+VIRTUAL/i.test(sql ?? "")) drop("table", name);
   // A table that others refer to may go first: what refers to it goes as well.
   const { defer_foreign_keys: deferred } = sql.exec("PRAGMA defer_foreign_keys").one();

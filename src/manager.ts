@@ -137,6 +137,7 @@ export function manager(parts: Parts, tell: Transactions["tell"], erase: Eraser[
   const { listening, immediate, maxPending, expiresInSeconds } = settings;
   const { memory } = store;
   const maxBytes = maxMessageBytes(sqlite);
+  const maxValueBytes = 2 ** (sqlite ? 21 : 17);
   const wake = () => alarm.setWake(delivery.nextWake());
 
   /** @throws TypeError, or OutboxError `reserved_key` or `too_large`. */
@@ -148,7 +149,7 @@ export function manager(parts: Parts, tell: Transactions["tell"], erase: Eraser[
       // The runtime holds a SQLite-backed object to its limits, locally as well, and a KV-backed one only in production.
       if (!sqlite) checkKv(key, value);
       // More entries than one put takes go down as several. A bad value among them must be found before the first is written.
-      if (keys.length > FEW_KEYS && value !== undefined) draft(key, value, maxBytes);
+      if (keys.length > FEW_KEYS && value !== undefined) draft(key, value, maxValueBytes);
     }
   }
 
@@ -306,8 +307,8 @@ export function manager(parts: Parts, tell: Transactions["tell"], erase: Eraser[
           send: (msg: unknown, options?: OutboxPutOptions): Promise<unknown> =>
             open ? accept({}, msg, options) : Promise.reject(new OutboxError("unsupported", "The transaction has ended.")),
           rollback() {
-            open = false;
             rollback();
+            open = false;
           },
         });
         try {

@@ -26,7 +26,7 @@ const KINDS = { pending: ["t", "s"], delayed: ["t", "k", "s"], dead: ["d"] } as 
 
 /** The operations of one object's manager. `wake` arms the next wake-up, and is called in the turn of the writes. */
 export function operations(parts: Parts, wake: () => Promise<void> | undefined): object {
-  const { store, delivery, alarm } = parts;
+  const { store, delivery } = parts;
   const { memory } = store;
   const { queue } = delivery;
 
@@ -255,7 +255,7 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
     async flush() {
       await gate(parts);
       // A transaction would wait for itself: delivery waits for its end.
-      if (store.waits() && !store.open) await delivery.run(alarm.orphaned());
+      if (store.waits() && !store.open) await delivery.run(false);
     },
 
     async newEpoch() {

@@ -115,7 +115,8 @@ export function queueOf(store: Store): Queue {
       for (const lane of batch.lanes) endLane(lane, joining.has(lane.key), rows, now);
       advance(batch);
       if (memory.aside + memory.laned === 0) memory.since = 0;
-      if (saved || before !== counts()) rows[memory.key] = store.header();
+      // Once nothing is wanted any more, the header says whose alarm stands or fires.
+      if (saved || before !== counts() || (!store.waits() && store.leftover())) rows[memory.key] = store.header();
       copied = null;
       return store.write(rows);
     },

@@ -300,17 +300,19 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       const is = (stored: StoredMessage) => positionOf(stored) === position;
       const closed = memory.recent.find(({ data }) => data.messages.some(is));
       const found = (closed?.data ?? memory).messages.find(is);
-      if (!found) return false;
+      const named = Object.keys(entries).filter((key) => key.startsWith(rowsOf("s", 0)));
+      const segments = memory.recent.filter((row) => row === closed || named.includes(row.key));
+      if (!found || !named.every((key) => segments.some((row) => row.key === key))) return false;
       const rest = (closed?.data ?? memory).messages.filter((stored) => !is(stored));
       if (closed) closed.data.messages = rest;
       else store.setMessages(rest);
       memory.main--;
       if (readMessage(memory, found).more.due) memory.late--;
       if (memory.position === position) memory.position--;
-      // A segment that was to be written with it still must be, and a later put may have written the message.
-      const rows = Object.entries(entries).filter(([key]) => key.startsWith(rowsOf("s", 0)));
-      if (closed) rows.push([closed.key, stored(closed.data)]);
-      if (memory.position > position || rows.length > 0) void store.put({ ...Object.fromEntries(rows), [memory.key]: store.header() });
+      // A segment that was to be written with it still must be, as it is now, and a later put may have written the message.
+      const rows: Record<string, unknown> = {};
+      for (const { key, data } of segments) rows[key] = data.messages.length > 0 ? stored(data) : undefined;
+      if (memory.position > position || segments.length > 0) void store.write({ ...rows, [memory.key]: store.header() });
       return true;
     },
 

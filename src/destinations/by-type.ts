@@ -24,7 +24,7 @@ export type Routes<M = unknown> = unknown extends M
  *   sendMessages = byType({ order_created: toQueue(this.env.ORDERS_QUEUE), default: toQueue(this.env.AUDIT_QUEUE) });
  * }
  */
-export function byType<M = unknown>(routes: Routes<M>): Destination<M> {
+export function byType<M = unknown>(routes: NoInfer<Routes<M>>): Destination<M> {
   if (Object(routes) !== routes) throw expected("routes", "an object", routes);
   // A copy by own names: no type reaches what an object inherits.
   const ways = new Map(Object.entries(routes) as [string, Destination<M>][]);

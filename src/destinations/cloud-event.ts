@@ -43,6 +43,6 @@ export function cloudEvent(
 const EMPTIED = [Map, Set, ArrayBuffer];
 
 function held(_: string, value: unknown): unknown {
-  for (const kind of EMPTIED) if (value instanceof kind) throw new Error(`JSON can't hold a ${kind.name}.`);
+  for (const kind of EMPTIED) if (value instanceof kind) throw new Error(`JSON does not hold ${kind.name}s.`);
   return value;
 }

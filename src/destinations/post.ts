@@ -100,6 +100,7 @@ function reasonOf(error: unknown): string {
 function secondsOf(header: string | null): number | undefined {
   if (header === null) return undefined;
   if (/^\d+$/.test(header)) return Number(header);
-  const time = Date.parse(header);
+  // Every form of an HTTP date begins with the day's name; `Date.parse` takes more than that.
+  const time = /^[A-Z][a-z]/.test(header) ? Date.parse(header) : Number.NaN;
   return Number.isNaN(time) ? undefined : Math.max(0, (time - Date.now()) / 1000);
 }

@@ -10,6 +10,8 @@ import {
   type OutboxOptions,
   type OutboxProcessor,
   type OutboxReceipt,
+  type OutboxTransaction,
+  type OutboxTransactionSync,
   type TOB_DurableObject,
   type TOB_Env,
   withTransactionalOutbox,
@@ -196,6 +198,78 @@ export async function operations(outbox: OutboxManager<OrderMessage>, msg: Order
   await outbox.list({ state: "sent" });
   // @ts-expect-error Only a dead letter has a reason.
   delayed?.reason;
+}
+
+// Transactions take the manager's own messages only, and are the platform's beside.
+export async function transactions(outbox: OutboxManager<OrderMessage>, msg: OrderMessage): Promise<void> {
+  const total: number = await outbox.transaction(async (txn) => {
+    const receipt: OutboxReceipt = await txn.send(msg);
+    await txn.send(msg, { id: "a", key: "b", delaySeconds: 1, allowUnconfirmed: true });
+    const known: number | undefined = await txn.get<number>("count");
+    await txn.put({ count: 1 }, { noCache: true });
+    await txn.setAlarm(Date.now());
+    const alarm: number | null = await txn.getAlarm();
+    const platform: DurableObjectTransaction = txn;
+    txn.rollback();
+    // @ts-expect-error Another message.
+    await txn.send({ type: "something_else" });
+    // @ts-expect-error No message.
+    await txn.send();
+    // @ts-expect-error An option that storage does not have.
+    await txn.send(msg, { dellaySeconds: 1 });
+    // @ts-expect-error The platform has no put with a message in a transaction: it is txn.put and txn.send.
+    await txn.put("key", 1, msg);
+    void [known, alarm, platform];
+    return receipt.sequence;
+  });
+  const text: string = await outbox.transaction(() => "a closure that is not async");
+  // @ts-expect-error The result is a promise.
+  const now: number = outbox.transaction(async () => 1);
+  // @ts-expect-error No closure.
+  await outbox.transaction();
+  // @ts-expect-error The platform's own transaction has no send.
+  await ({} as DurableObjectStorage).transaction(async (txn) => txn.send(msg));
+  const annotated = (txn: OutboxTransaction<OrderMessage>) => txn.send(msg);
+  await outbox.transaction(annotated);
+  // @ts-expect-error A closure that sends other messages than the manager's.
+  await outbox.transaction((txn: OutboxTransaction<OtherMessage>) => txn.send({ type: "something_else" }));
+  void [total, text, now];
+}
+
+export function transactionsSync(outbox: OutboxManager<OrderMessage>, msg: OrderMessage): void {
+  const sequence: number = outbox.transactionSync(({ sql, kv, send }) => {
+    sql.exec("INSERT INTO orders VALUES (?)", msg.ordernr);
+    kv.put("order", msg.ordernr);
+    const order: number | undefined = kv.get<number>("order");
+    const receipt: OutboxReceipt = send(msg, { id: "a", headers: { traceparent: "b" } });
+    void order;
+    return receipt.sequence;
+  });
+  const annotated = (txn: OutboxTransactionSync<OrderMessage>): OutboxReceipt => txn.send(msg);
+  const receipt: OutboxReceipt = outbox.transactionSync(annotated);
+  // @ts-expect-error Another message.
+  outbox.transactionSync(({ send }) => send({ type: "something_else" }));
+  // @ts-expect-error The receipt is no promise.
+  outbox.transactionSync(({ send }) => send(msg).then());
+  // @ts-expect-error It can't be rolled back but by a throw.
+  outbox.transactionSync((txn) => txn.rollback());
+  outbox.transactionSync((txn) => {
+    // @ts-expect-error What it gives can't be replaced.
+    txn.sql = {} as SqlStorage;
+  });
+  void [sequence, receipt];
+}
+
+export async function deleteAll(outbox: OutboxManager<OrderMessage>, msg: OrderMessage): Promise<void> {
+  const receipt: OutboxReceipt = await outbox.deleteAll(msg);
+  await outbox.deleteAll(msg, { id: "a", allowConcurrency: true });
+  void receipt;
+  // @ts-expect-error No message: that is the storage's own deleteAll().
+  await outbox.deleteAll();
+  // @ts-expect-error Another message.
+  await outbox.deleteAll({ type: "something_else" });
+  // @ts-expect-error Options in the place of the message.
+  await outbox.deleteAll({ allowConcurrency: true });
 }
 
 // A manager of all messages takes any, and any class fits it.
