@@ -68,8 +68,6 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
   let guarded = false;
   /** No alarm is armed at or before this: the platform may lose one that is not after the alarm that fired last. */
   let floor = 0;
-  /** An alarm up to this time is the outbox's: should it fire when nothing waits any more, it is not the object's own. */
-  let stale = 0;
   /** The object's own alarm as the marker had it at the start: it holds if the marker's alarm is called once more. */
   let kept: { readonly own: OwnAlarm | null; readonly firing: number } | null = null;
   /** An alarm that was overdue when the object started, and how the destination was thought to fare then. */
@@ -106,15 +104,15 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
     // At its end the slot is set once.
     if (guarded) return;
     const time = Math.max(Math.min(wake, due), now + 1, floor + 1);
-    if (time === NEVER && keep && armed === stale) return;
+    if (time === NEVER && keep && armed === memory.stale) return;
     // An alarm that stands earlier stays: it costs a run at most, and moving one that is due at once would postpone it.
     if (armed <= time && (armed > now - LOST_MS || firing) && time < NEVER) return;
     memory.armed = time;
     if (time === NEVER) {
-      if (armed < NEVER) void store.native.deleteAlarm();
+      if (armed < NEVER) unwatched(store.native.deleteAlarm());
       return;
     }
-    if (wake < due) stale = time;
+    if (wake < due) memory.stale = time;
     const set = store.native.setAlarm(time);
     // Without an alarm nothing would wake the object: whatever this turn has written must not stay.
     set.catch((error) => refuse(`${NO_ALARM} ${error}`));
@@ -139,7 +137,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
     memory.armed = alarm > Date.now() ? alarm : NEVER;
     if (!sync()) return;
     // What takes the place of the platform's repetition must know what that would have told.
-    if (orphan) void store.saveHeader();
+    if (orphan) unwatched(store.saveHeader());
     emit({ type: "repaired" });
   }
 
@@ -154,15 +152,16 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
     memory.own = null;
     memory.running = own;
     // Should the handler die with the isolate, its next call is a retry.
-    if (memory.wake < NEVER) void store.saveHeader();
+    if (memory.wake < NEVER) unwatched(store.saveHeader());
     // The platform's call for exactly this time carries the platform's own count. Any other call carries ours.
     const { time: scheduledTime, retryCount } = own;
     const native = firing === scheduledTime && (info?.retryCount ?? 0) >= retryCount;
-    ownRun = runOwn(scheduledTime, native ? info : { ...info, scheduledTime, retryCount, isRetry: retryCount > 0 });
+    ownRun = runOwn(scheduledTime, native, native ? info : { ...info, scheduledTime, retryCount, isRetry: retryCount > 0 });
     sync();
   }
 
-  async function runOwn(time: number, info: Info): Promise<void> {
+  /** @param native whether the call is the platform's for this very alarm, which it repeats by itself when the handler throws */
+  async function runOwn(time: number, native: boolean, info: Info): Promise<void> {
     try {
       // Never at once: whoever waits for the end must find it running.
       await (async () => slot.handler?.(info))();
@@ -174,7 +173,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
         const due = Date.now() + PLATFORM_RETRY_MS * 2 ** failures;
         memory.own = { time, due, retryCount: failures + 1 };
         // While nothing waits the platform itself calls again: setting the alarm would replace its retries.
-        if (guarded && memory.wake === NEVER) memory.armed = due;
+        if (guarded && native && memory.wake === NEVER) memory.armed = due;
       }
     }
     const saved = memory.running && memory.wake < NEVER;
@@ -194,7 +193,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       // The slot is the object's. What it sets replaces the call under way, which the platform no longer repeats.
       guarded = false;
       const written = write();
-      const forgotten = memory.armed === stale;
+      const forgotten = memory.armed === memory.stale;
       memory.armed = own?.time ?? NEVER;
       // The marker must not take the object's alarm for the one that it has replaced.
       if (forgotten) await store.saveHeader();
@@ -207,7 +206,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
     return saved;
   }
 
-  store.leftover = () => (guarded ? firing : memory.armed === stale && (keep || memory.own) ? stale : 0);
+  store.leftover = () => (guarded ? firing : memory.armed === memory.stale && (keep || memory.own) ? memory.stale : 0);
 
   const slot: AlarmSlot = {
     handler: null,
@@ -220,6 +219,8 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       memory.armed = alarm;
       memory.wake = wake;
       if (wake < NEVER) {
+        // What stands is the outbox's, unless it is the object's own.
+        if (alarm < NEVER && alarm !== memory.own?.due) memory.stale = alarm;
         // Overdue or gone: most likely it is why the object starts, and the handler is called next. Setting it would take the place
         // of that call's repetition. If it is not, a look finds out.
         if (alarm === NEVER) check(START_MS);
@@ -234,10 +235,10 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       // Paused while a call was under way that never ended.
       if (memory.firing && store.undelivered() > 0) memory.trouble = { ...memory.trouble, lease: true };
       // The crash may have come after the last message was cleared and before the slot was handed back: that alarm is not the object's.
-      stale = memory.firing;
-      if (alarm <= stale) sync();
+      memory.stale = memory.firing;
+      if (alarm <= memory.stale) sync();
       else {
-        kept = { own: memory.own, firing: stale };
+        kept = { own: memory.own, firing: memory.stale };
         memory.own = alarm < NEVER ? ownAlarm(alarm) : null;
       }
     },
@@ -262,7 +263,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       deliver = run;
       const { armed } = memory;
       firing = info?.scheduledTime ?? Math.min(armed, Date.now());
-      const shared = memory.wake < NEVER || firing <= stale;
+      const shared = memory.wake < NEVER || firing <= memory.stale;
       // An alarm that was set since the platform began its call takes the place of the call's repetition.
       guarded = !!info && (armed <= firing || armed === NEVER);
       if (guarded) memory.armed = NEVER;
@@ -273,7 +274,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       // The marker's alarm is called once more: what it remembers of the object's own holds.
       if (kept && firing <= kept.firing) memory.own ??= kept.own;
       kept = null;
-      if (shared) stale = memory.armed === stale ? stale : firing;
+      if (shared) memory.stale = memory.armed === memory.stale ? memory.stale : firing;
       // While the slot is the object's, every call is the object's, whether or not we saw it set. So is one by hand.
       if (!shared || !info) memory.own ??= ownAlarm(firing);
       thrown = [];
@@ -300,7 +301,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
     forget(taken) {
       if (taken) memory.own = memory.running = null;
       // The marker is gone that would tell the outbox's own alarm from the object's.
-      else if (memory.armed < NEVER && store.leftover() === memory.armed) void store.native.deleteAlarm();
+      else if (memory.armed < NEVER && store.leftover() === memory.armed) unwatched(store.native.deleteAlarm());
       else return;
       memory.armed = NEVER;
       sync();
@@ -308,7 +309,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
 
     methods: {
       getAlarm: async (options) =>
-        memory.wake === NEVER && !firing && !memory.own?.retryCount && memory.armed !== stale
+        memory.wake === NEVER && !firing && !memory.own?.retryCount && memory.armed !== memory.stale
           ? store.native.getAlarm(options)
           : (memory.own?.time ?? null),
 
@@ -324,6 +325,11 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
     },
   };
   return slot;
+}
+
+/** A write for which nobody waits. Where storage fails the object is broken, and its next life mends what it finds. */
+function unwatched(write: Promise<unknown>): void {
+  write.catch(() => {});
 }
 
 function ownAlarm(time: number): OwnAlarm {

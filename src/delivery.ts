@@ -307,7 +307,7 @@ export function deliveryOf(
     }
     const failures = trouble.lease ? trouble.failures - 1 : trouble.failures;
     // A destination may have said when it wants to be asked again.
-    const asked = Number((error as { retryAfterSeconds?: unknown } | null | undefined)?.retryAfterSeconds) || 0;
+    const asked = askedSeconds(error);
     memory.trouble = {
       ...afterFailure(
         { ...trouble, failures },
@@ -405,6 +405,15 @@ export function deliveryOf(
     },
   };
   return delivery;
+}
+
+/** What an error says of the time to wait, whatever it is. */
+function askedSeconds(error: unknown): number {
+  try {
+    return Number((error as { retryAfterSeconds?: unknown } | null | undefined)?.retryAfterSeconds) || 0;
+  } catch {
+    return 0;
+  }
 }
 
 /** What the fates of these messages tell an operator. */

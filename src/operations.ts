@@ -255,7 +255,11 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
     async flush() {
       await gate(parts);
       // A transaction would wait for itself: delivery waits for its end.
-      if (store.waits() && !store.open) await delivery.run(false);
+      if (!store.waits() || store.open) return;
+      const { lease } = memory.trouble;
+      await delivery.run(false);
+      // The first run after a death takes one batch.
+      if (lease && delivery.isDue()) await delivery.run(false);
     },
 
     async newEpoch() {

@@ -75,6 +75,8 @@ export interface Memory extends Mutable<HeaderRow> {
   told: readonly OutboxEvent[];
   /** When the outbox wants to run; `NEVER` while nothing waits. */
   wake: number;
+  /** An alarm up to this time is the outbox's: should it fire when nothing waits any more, it is not the object's own. */
+  stale: number;
   /** What the native alarm slot is believed to hold, or `NEVER`. */
   armed: number;
 }
@@ -92,6 +94,8 @@ export interface Store {
   readonly memory: Memory;
   /** The native storage, or the open transaction through which everything goes, so that it rolls back with it on both backends. */
   native: Native;
+  /** Lanes before whose head the queue holds no message of their key, as far as it has been looked through. */
+  readonly clear: WeakSet<object>;
   /** While a transaction is open: settles when it has ended. */
   open: Promise<void> | null;
   /** The closure of the open transaction has ended, and its commit has not. */
@@ -171,6 +175,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     due: NEVER,
     lanes: new Map(),
     wake: NEVER,
+    stale: 0,
     armed: NEVER,
     key: HEADER,
   };
@@ -202,6 +207,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
   const store: Store = {
     memory,
     native: storage,
+    clear: new WeakSet(),
     open: null,
     closing: false,
 
@@ -312,7 +318,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       // A segment that was to be written with it still must be, as it is now, and a later put may have written the message.
       const rows: Record<string, unknown> = {};
       for (const { key, data } of segments) rows[key] = data.messages.length > 0 ? stored(data) : undefined;
-      if (memory.position > position || segments.length > 0) void store.write({ ...rows, [memory.key]: store.header() });
+      if (memory.position > position || segments.length > 0) store.write({ ...rows, [memory.key]: store.header() }).catch(() => {});
       return true;
     },
 

@@ -1,7 +1,7 @@
 /** What comes next: reads the messages that can be handed over, and those that must move before them. */
 
 import { type Batch, type Entry, entriesOf, handedOver, isAside } from "./batch.js";
-import type { StoredMessage } from "./message.js";
+import { positionOf, type StoredMessage } from "./message.js";
 import { keyNumber, LAST_NUMBER, lanePrefix, numberedKey } from "./rows.js";
 import { serializedBytes } from "./size.js";
 import { NEVER, PAGE_ROWS, type Store } from "./store.js";
@@ -27,15 +27,24 @@ const lookFor = (limit: number): number => Math.max(limit, LOOK);
  */
 export async function fill(store: Store, batch: Batch, limit: number, now: number, distinct: boolean, calm: boolean): Promise<void> {
   const { memory } = store;
+  /** Lanes whose head was redriven: earlier messages of their key may still stand in the queue. */
+  const unclear: Unclear[] = [];
   if (memory.due <= now) {
     // What is set aside meanwhile may lower it again.
     memory.due = NEVER;
     const timer = memory.aside ? await takeTimers(store, batch, limit, calm, now) : NEVER;
-    const lane = await takeLanes(store, batch, limit, distinct, calm, now);
+    const lane = await takeLanes(store, batch, limit, distinct, calm, now, unclear);
     memory.due = Math.min(memory.due, timer, lane);
   }
   const alone = batch.handed.some(({ more }) => more.alone);
-  if (memory.main && memory.next <= now && !alone) await takeMain(store, batch, limit, distinct, now);
+  const force = unclear.length > 0;
+  if (memory.main && (memory.next <= now || force) && !alone) {
+    const through = await takeMain(store, batch, limit, distinct, now);
+    const clear = unclear.filter(({ position }) => position <= through);
+    for (const { seen } of clear) store.clear.add(seen);
+    // Nothing stood before them: now it is known.
+    if (clear.length > 0 && batch.entries.length === 0) return fill(store, batch, limit, now, distinct, calm);
+  }
   if (!batch.entries.some(isAside)) return;
   const inOrder = (a: Entry, b: Entry) => a.position - b.position;
   batch.entries.sort(inOrder);
@@ -69,8 +78,21 @@ async function takeTimers(store: Store, batch: Batch, limit: number, calm: boole
   }
 }
 
+interface Unclear {
+  readonly seen: object;
+  readonly position: number;
+}
+
 /** The heads of ordering keys that waited for a time which has come. */
-async function takeLanes(store: Store, batch: Batch, limit: number, distinct: boolean, calm: boolean, now: number): Promise<number> {
+async function takeLanes(
+  store: Store,
+  batch: Batch,
+  limit: number,
+  distinct: boolean,
+  calm: boolean,
+  now: number,
+  unclear: Unclear[],
+): Promise<number> {
   let next = NEVER;
   for (const [key, seen] of store.memory.lanes) {
     if (seen.due > now) next = Math.min(next, seen.due);
@@ -84,6 +106,13 @@ async function takeLanes(store: Store, batch: Batch, limit: number, distinct: bo
         // Its key waits, and nobody else.
         store.memory.lanes = new Map(store.memory.lanes).set(key, { due: now + UNREADABLE_MS });
         next = Math.min(next, now + UNREADABLE_MS);
+        continue;
+      }
+      const [first] = rows[0]?.data.messages ?? [];
+      const position = first === undefined ? 0 : positionOf(first);
+      if (store.memory.main && position > store.memory.done && !store.clear.has(seen)) {
+        unclear.push({ seen, position });
+        next = 0;
         continue;
       }
       // The last row of a page is only looked at: what follows must be known before a lane is emptied.
@@ -103,13 +132,14 @@ async function takeLanes(store: Store, batch: Batch, limit: number, distinct: bo
   return next;
 }
 
-/** The messages of the queue, from its head. */
-async function takeMain(store: Store, batch: Batch, limit: number, distinct: boolean, now: number): Promise<void> {
+/** The messages of the queue, from its head. Returns the position through which it was looked at: `NEVER` is its end. */
+async function takeMain(store: Store, batch: Batch, limit: number, distinct: boolean, now: number): Promise<number> {
   const { memory } = store;
   const keys = new Set(distinct ? batch.handed.map(({ more }) => more.key) : []);
   const waiting = new Set<string>();
   const look = lookFor(limit);
   let looked = 0;
+  let through = 0;
   /** Returns whether to go on. */
   const add = (entry: Entry): boolean => {
     const { key, due = 0 } = entry.more;
@@ -132,6 +162,7 @@ async function takeMain(store: Store, batch: Batch, limit: number, distinct: boo
       if (key !== undefined && !entry.fate) keys.add(key);
     }
     looked++;
+    through = entry.position;
     return true;
   };
   let bytes = 0;
@@ -139,11 +170,11 @@ async function takeMain(store: Store, batch: Batch, limit: number, distinct: boo
     const { last } = memory;
     const found = await store.page("s", start, last);
     for (const row of found) {
-      if (bytes > BATCH_BYTES) return;
+      if (bytes > BATCH_BYTES) return through;
       bytes += roughBytes(row.data.messages);
       start = numberedKey("s", keyNumber(row.key) + 1);
       batch.rows.push(row);
-      for (const entry of entriesOf(row, row.data, row.data.messages)) if (!add(entry)) return;
+      for (const entry of entriesOf(row, row.data, row.data.messages)) if (!add(entry)) return through;
     }
     // None of these can be read. A put may have closed another segment meanwhile.
     if (found.length === 0) start = numberedKey("s", last + 1);
@@ -155,7 +186,7 @@ async function takeMain(store: Store, batch: Batch, limit: number, distinct: boo
   for (const entry of entriesOf(null, { object, epoch, base }, memory.messages)) {
     if (!add(entry)) {
       memory.taken = batch.entries.length > read;
-      return;
+      return through;
     }
   }
   memory.taken = batch.entries.length > read;
@@ -168,12 +199,13 @@ async function takeMain(store: Store, batch: Batch, limit: number, distinct: boo
     next = Math.min(next, entry.more.due ?? 0);
     batch.entries.pop();
   }
-  if (batch.entries.some((entry) => !isAside(entry))) return;
+  if (batch.entries.some((entry) => !isAside(entry))) return NEVER;
   memory.next = next;
-  if (next < NEVER) return;
+  if (next < NEVER) return NEVER;
   // Everything that is left can't be read: nothing waits.
   memory.main = 0;
   memory.done = memory.position;
+  return NEVER;
 }
 
 /** Counts a message to what can be handed over, or to the dead letters when it has expired. */

@@ -36,20 +36,20 @@ export function choreOf(
   let from = waitingKey();
   /** A message has failed again since the look began at the first of them. */
   let left = false;
-  let delay = RETRY_MS;
+  let delay = RETRY_MS * 2;
 
   const isReady = async (source: string): Promise<boolean> => (await run(store.native, nextWaiting(source, ordered))) !== undefined;
 
-  /** Goes on with what waits although its turn has come. Gives when that is to be done again. */
-  async function retryWaiting(): Promise<number> {
+  /** Goes on with what waits although its turn has come. Gives when that is to be done again: `later`, where something still does. */
+  async function retryWaiting(later: number): Promise<number> {
     const own = handler();
     // What waits for a handler waits for the next call of `receive`.
     if (!own) return NEVER;
     for (let looked = 0; looked < LOOK; looked++) {
       const [key] = (await store.native.list({ start: from, end: endOf(waitingKey()), limit: 1 })).keys();
       if (key === undefined) {
-        const again = left ? Date.now() + delay : NEVER;
-        delay = left ? Math.min(delay * 2, LONGEST_RETRY_MS) : RETRY_MS;
+        const again = left ? later : NEVER;
+        delay = left ? Math.min(delay * 2, LONGEST_RETRY_MS) : RETRY_MS * 2;
         left = false;
         from = waitingKey();
         return again;
@@ -89,15 +89,16 @@ export function choreOf(
       while (store.open) await store.open;
       if (memory.chore > alarm.now()) return;
       // What is written from here on says that there is something left to do: should the object die, or storage fail, it is done again.
-      memory.chore = Date.now() + RETRY_MS;
+      const later = Date.now() + delay;
+      memory.chore = later;
       inbox.asked = NEVER;
       try {
-        const waits = await retryWaiting();
+        const waits = await retryWaiting(later);
         const { again, rows } = await clean();
         memory.chore = Math.min(inbox.asked, again, waits);
         await store.write({ ...rows, [memory.key]: store.header() });
       } catch (error) {
-        memory.chore = Math.min(memory.chore, inbox.asked, Date.now() + RETRY_MS);
+        memory.chore = Math.min(inbox.asked, later);
         store.unreadable(waitingKey(), error);
       }
     },
