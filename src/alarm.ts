@@ -176,7 +176,8 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
         if (guarded && native && memory.wake === NEVER) memory.armed = due;
       }
     }
-    const saved = memory.running && memory.wake < NEVER;
+    // The platform does not know of a retry that is ours.
+    const saved = (memory.running && memory.wake < NEVER) || (memory.own?.retryCount && memory.armed !== memory.own.due);
     memory.running = ownRun = null;
     if (saved) await store.saveHeader();
     sync();
@@ -239,7 +240,8 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       if (alarm <= memory.stale) sync();
       else {
         kept = { own: memory.own, firing: memory.stale };
-        memory.own = alarm < NEVER ? ownAlarm(alarm) : null;
+        // Where it is a retry, only the header knows of what.
+        if (memory.own?.due !== alarm) memory.own = alarm < NEVER ? ownAlarm(alarm) : null;
       }
     },
 
@@ -272,7 +274,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       if (info && orphan && firing <= orphan.time && memory.trouble.lease) memory.trouble = orphan.trouble;
       orphan = null;
       // The marker's alarm is called once more: what it remembers of the object's own holds.
-      if (kept && firing <= kept.firing) memory.own ??= kept.own;
+      if (kept?.own && (firing <= kept.firing || firing === kept.own.due)) memory.own ??= kept.own;
       kept = null;
       if (shared) memory.stale = memory.armed === memory.stale ? memory.stale : firing;
       // While the slot is the object's, every call is the object's, whether or not we saw it set. So is one by hand.

@@ -376,7 +376,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
         // While the outbox does not want to be woken the native slot holds the object's own alarm, and the row need not.
         const kept = own ?? (running && { ...running, retryCount: running.retryCount + 1 });
         const rare = {
-          own: store.waits() || firing || chore < NEVER ? kept : null,
+          own: store.waits() || firing || chore < NEVER || kept?.retryCount ? kept : null,
           trouble: trouble === CALM ? undefined : trouble,
           main: gaps ? main : undefined,
           chore: chore < NEVER ? chore : undefined,
