@@ -201,7 +201,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       return written;
     }
     // The handler may end the call in a way after which the platform does not repeat it.
-    guarded = false;
+    if (ownRun) guarded = false;
     const saved = store.saveHeader();
     sync();
     return saved;

@@ -80,7 +80,9 @@ export function coreOf(ctx: DurableObjectState, chosen: Settings | undefined): C
     if (fresh && chosen) {
       await adoptOriginal(store, maxMessageBytes(core.sqlite), wake).catch((error) => store.unreadable(ORIGINAL, error));
     }
-    // What is due is left to an alarm: should it have killed an earlier life, only the platform's count tells.
+    // What is due may have been under way when an earlier life ended, without an alarm that could tell.
+    if (used.immediate && delivery.isDue()) store.memory.trouble = { ...store.memory.trouble, lease: true };
+    // It is left to an alarm: should it end this life, too, the platform counts.
     await alarm.load(delivery.isDue() ? Date.now() : delivery.nextWake());
     core.loading = null;
   });

@@ -68,7 +68,11 @@ export function deliveryOf(
       const distinct = delivery.send?.length !== 1;
       const calm = leased || isOver(trouble);
       let batch = await take(batchSize, distinct, calm);
-      if (batch.entries.length === 0 && !calm) batch = await take(batchSize, distinct, true);
+      if (batch.entries.length === 0 && !calm) {
+        // What was looked at in vain is looked at again.
+        if (memory.aside + memory.laned > 0) memory.due = 0;
+        batch = await take(batchSize, distinct, true);
+      }
       if (leased && judgeDeath(batch)) {
         leased = false;
         await settle(batch);
@@ -228,6 +232,8 @@ export function deliveryOf(
    */
   async function withControl(before: Batch, { position, attempts = 1 }: Entry, controls: number): Promise<Batch> {
     const batch = await take(CONTROL_LOOK, false, false);
+    // What else is due has been read for nothing.
+    if (memory.aside + memory.laned > 0) memory.due = 0;
     const head = batch.handed.find((entry) => entry.position === position);
     if (!head) {
       queue.batch = before;
@@ -245,8 +251,6 @@ export function deliveryOf(
     head.attempts = attempts;
     batch.handed = control ? [head, control] : [head];
     batch.entries = [...batch.entries.filter(({ fate }) => fate === "dead"), ...batch.handed];
-    // What else is due has been read for nothing.
-    if (memory.aside + memory.laned > 0) memory.due = 0;
     return batch;
   }
 

@@ -4,7 +4,7 @@ import { expected } from "./errors.js";
 import { digits, identify, type More, type OutboxListed, positionOf, present, type Read, readMessage, restored } from "./message.js";
 import { within } from "./options.js";
 import { gate, type Parts } from "./parts.js";
-import { idKey, type Kind, type KnownId, keyNumber, kindOf, LANES, LAST_NUMBER, lanePrefix, numberedKey, rowsOf } from "./rows.js";
+import { idKey, type Kind, type KnownId, keyNumber, kindOf, LANES, LAST_NUMBER, laneKey, lanePrefix, numberedKey, rowsOf } from "./rows.js";
 import { NEVER, PAGE_ROWS, type Row, stored } from "./store.js";
 import { tried } from "./trouble.js";
 
@@ -292,6 +292,11 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
     } else if (kind === "k") {
       memory.laned--;
       queue.wakeLane(more.key ?? "", rows);
+      if (memory.laned === 0) {
+        // Nobody would look at what is left of the lanes.
+        for (const key of memory.lanes.keys()) rows[laneKey(key)] = undefined;
+        memory.lanes = new Map();
+      }
     } else {
       memory.main--;
       if (more.due !== undefined) memory.late--;

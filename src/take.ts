@@ -40,7 +40,9 @@ export async function fill(store: Store, batch: Batch, limit: number, now: numbe
   const force = unclear.length > 0;
   if (memory.main && (memory.next <= now || force) && !alone) {
     const through = await takeMain(store, batch, limit, distinct, now);
-    const clear = unclear.filter(({ position }) => position <= through);
+    // Those that were found have yet to move behind the lane's name.
+    const found = (key: string) => batch.entries.some((entry) => entry.more.key === key && !isAside(entry));
+    const clear = unclear.filter(({ key, position }) => position <= through && !found(key));
     for (const { seen } of clear) store.clear.add(seen);
     // Nothing stood before them: now it is known.
     if (clear.length > 0 && batch.entries.length === 0) return fill(store, batch, limit, now, distinct, calm);
@@ -79,6 +81,7 @@ async function takeTimers(store: Store, batch: Batch, limit: number, calm: boole
 }
 
 interface Unclear {
+  readonly key: string;
   readonly seen: object;
   readonly position: number;
 }
@@ -111,7 +114,7 @@ async function takeLanes(
       const [first] = rows[0]?.data.messages ?? [];
       const position = first === undefined ? 0 : positionOf(first);
       if (store.memory.main && position > store.memory.done && !store.clear.has(seen)) {
-        unclear.push({ seen, position });
+        unclear.push({ key, seen, position });
         next = 0;
         continue;
       }

@@ -179,7 +179,9 @@ onBothBackends("immediate dispatch that fails", (backend) => {
     await ringAt(next, (await nativeAlarm(next)) ?? expect.fail("no alarm stands"));
     await handedOver(stub, handed + 1);
     await idle(next);
-    expect(callsOf(stub).at(-1)).toEqual(when === "during the attempt" ? numbers(3) : [1]);
+    // Whether an attempt was under way nobody has told: the first batch of the next life is half as large, as after any death.
+    if (when === "during the attempt") expect(callsOf(stub)).toEqual([numbers(3), [1, 2], [3]]);
+    else expect(callsOf(stub).at(-1)).toEqual([1]);
   });
 });
 
@@ -196,7 +198,9 @@ describe.concurrent("the safety net", () => {
       held.open();
       await eventually(() => callsOf(stub).length > 1, 15);
       expect(Date.now() - begun).toBeGreaterThan(SAFETY_MS - 1500);
-      expect(callsOf(stub)).toEqual([numbers(3), numbers(3)]);
+      // After a death half of them are tried first.
+      await eventually(() => callsOf(stub).length > 2, 5);
+      expect(callsOf(stub)).toEqual([numbers(3), [1, 2], [3]]);
     }, 20_000);
 
     it("that rings with nothing pending calls nobody, and leaves nothing armed", async () => {

@@ -1,0 +1,83 @@
+/**
+ * The mutation proof: applies each wrong version of the core to a copy of the project and runs the tests that must find it.
+ *
+ *     npm run test:mutations -- [--only TEXT] [--seed N]
+ *
+ * Prints for each by which layer it was found. The exit code is 0 only if the tests pass without a mutation and none survives.
+ */
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { MUTATIONS, type Mutation } from "./mutations.ts";
+
+const { values } = parseArgs({ options: { only: { type: "string" }, seed: { type: "string", default: "1" } } });
+const root = fileURLToPath(new URL("../../", import.meta.url));
+const COPIED = ["src", "test", "example-worker", "package.json", "tsconfig.json", "vitest.config.ts", "wrangler.toml"];
+/** Random stories in one run: enough for these mistakes, and quick. */
+const STORIES = "400";
+/** No run takes longer, in milliseconds: one that does hangs, and that is a failure that was found. */
+const LONGEST_MS = 120_000;
+
+const copy = mkdtempSync(join(tmpdir(), "mutations-"));
+process.on("exit", () => rmSync(copy, { recursive: true, force: true }));
+for (const name of COPIED)
+  cpSync(join(root, name), join(copy, name), { recursive: true, filter: (path) => !path.includes("node_modules") });
+symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
+
+/** Whether the tests pass. */
+function passes([layer, ...args]: readonly string[]): boolean {
+  const vitest = join(root, "node_modules/vitest/vitest.mjs");
+  const { status } = spawnSync(process.execPath, [vitest, "run", "--project", layer ?? "", "--bail", "1", "--reporter", "dot", ...args], {
+    cwd: copy,
+    env: { ...process.env, VITE_SEED: values.seed, VITE_RUNS: STORIES, TEST_RESULTS: "" },
+    stdio: "ignore",
+    timeout: LONGEST_MS,
+    killSignal: "SIGKILL",
+  });
+  return status === 0;
+}
+
+/** The first of its tests that fails, or `undefined` if it survives. */
+function finderOf({ name, file, find, replace, found }: Mutation): string | undefined {
+  const path = join(copy, "src", file);
+  const text = readFileSync(path, "utf8");
+  if (text.split(find).length !== 2) throw new Error(`${name}: expected its text to stand in src/${file} exactly once.`);
+  writeFileSync(
+    path,
+    text.replace(find, () => replace),
+  );
+  try {
+    return found.find((args) => !passes(args))?.join(" ");
+  } finally {
+    writeFileSync(path, text);
+  }
+}
+
+const chosen = MUTATIONS.filter(({ name }) => name.includes(values.only ?? ""));
+// What fails without a mutation finds nothing.
+const used = [...new Map(chosen.flatMap(({ found }) => found.map((args) => [args.join(" "), args] as const))).values()];
+const needed = new Map<string, boolean>();
+const sound = (args: readonly string[]): boolean => {
+  const key = args.join(" ");
+  if (!needed.has(key)) needed.set(key, passes(args));
+  return needed.get(key) === true;
+};
+
+let survived = 0;
+const byLayer = new Map<string, number>();
+for (const mutation of chosen) {
+  const finder = finderOf(mutation);
+  const args = used.find((each) => each.join(" ") === finder);
+  const honest = args !== undefined && sound(args);
+  if (!honest) survived++;
+  const layer = args?.[0] ?? "";
+  if (honest) byLayer.set(layer, (byLayer.get(layer) ?? 0) + 1);
+  const verdict = honest ? `found by the ${layer}: ${args.slice(1).join(" ")}` : args ? "its finder fails without it as well" : "SURVIVED";
+  console.log(`${mutation.name.padEnd(66)} ${verdict}`);
+}
+const layers = Array.from(byLayer, ([layer, count]) => `${count} by the ${layer}`).join(", ");
+console.log(`\n${chosen.length} mutations, ${chosen.length - survived} found (${layers}), ${survived} not.`);
+process.exitCode = survived > 0 ? 1 : 0;
