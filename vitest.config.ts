@@ -25,6 +25,8 @@ export default defineConfig({
                 OTHER_KV: { className: "OtherKvBox", useSQLite: false },
                 FORM_SQLITE: { className: "SqliteForm", useSQLite: true },
                 FORM_KV: { className: "KvForm", useSQLite: false },
+                INBOX_SQLITE: { className: "SqliteInbox", useSQLite: true },
+                INBOX_KV: { className: "KvInbox", useSQLite: false },
               },
             },
           }),

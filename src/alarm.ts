@@ -43,12 +43,8 @@ export interface AlarmSlot {
   stands(now: number): boolean;
   /** The instance's `alarm`: the platform's call, shared out. Throws only what the object's own handler threw. */
   handle(info: Info, deliver: (died: boolean) => Promise<void>): Promise<void>;
-  /**
-   * The object's own `deleteAll()` with nothing waiting.
-   *
-   * @param taken the platform has deleted the alarm as well
-   */
-  forget(taken: boolean): void;
+  /** The object's own `deleteAll()`, with nothing waiting, has taken the alarm with it. */
+  forget(): void;
   /** `getAlarm`, `setAlarm` and `deleteAlarm` for the object's own code, as if there were no outbox. */
   readonly methods: Pick<DurableObjectStorage, "getAlarm" | "setAlarm" | "deleteAlarm">;
 }
@@ -105,14 +101,17 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
     if (guarded) return;
     const time = Math.max(Math.min(wake, due), now + 1, floor + 1);
     if (time === NEVER && keep && armed === memory.stale) return;
-    // An alarm that stands earlier stays: it costs a run at most, and moving one that is due at once would postpone it.
-    if (armed <= time && (armed > now - LOST_MS || firing) && time < NEVER) return;
+    // An alarm that stands earlier stays: it costs a run at most, and moving one that is due at once would postpone it. The object's own is
+    // set all the same: once nothing waits, nobody looks whether the other one still stands.
+    const stands = wake === NEVER ? armed === due || armed === time : armed <= time && (armed > now - LOST_MS || firing);
+    if (stands && time < NEVER) return;
     memory.armed = time;
     if (time === NEVER) {
       if (armed < NEVER) unwatched(store.native.deleteAlarm());
       return;
     }
-    if (wake < due) memory.stale = time;
+    // Unless it is exactly the object's own.
+    if (time !== due) memory.stale = time;
     const set = store.native.setAlarm(time);
     // Without an alarm nothing would wake the object: whatever this turn has written must not stay.
     set.catch((error) => refuse(`${NO_ALARM} ${error}`));
@@ -194,7 +193,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       // The slot is the object's. What it sets replaces the call under way, which the platform no longer repeats.
       guarded = false;
       const written = write();
-      const forgotten = memory.armed === memory.stale;
+      const forgotten = memory.armed === memory.stale || (own !== null && own.time <= memory.firing);
       memory.armed = own?.time ?? NEVER;
       // The marker must not take the object's alarm for the one that it has replaced.
       if (forgotten) await store.saveHeader();
@@ -267,7 +266,8 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       firing = info?.scheduledTime ?? Math.min(armed, Date.now());
       const shared = memory.wake < NEVER || firing <= memory.stale;
       // An alarm that was set since the platform began its call takes the place of the call's repetition.
-      guarded = !!info && (armed <= firing || armed === NEVER);
+      const repeated = memory.own?.time === firing && memory.own.due === armed;
+      guarded = !!info && (armed <= firing || armed === NEVER || repeated);
       if (guarded) memory.armed = NEVER;
       floor = Math.max(floor, firing);
       // The platform calls it, and says itself whether it has done so before.
@@ -300,11 +300,8 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, keep: boolea
       if (thrown.length > 0) throw thrown[0];
     },
 
-    forget(taken) {
-      if (taken) memory.own = memory.running = null;
-      // The marker is gone that would tell the outbox's own alarm from the object's.
-      else if (memory.armed < NEVER && store.leftover() === memory.armed) unwatched(store.native.deleteAlarm());
-      else return;
+    forget() {
+      memory.own = memory.running = null;
       memory.armed = NEVER;
       sync();
     },

@@ -87,7 +87,16 @@ export function coreOf(ctx: DurableObjectState, chosen: Settings | undefined): C
     core.loading = null;
   });
   const parts: Parts = {
-    ...{ ctx, store, alarm, delivery, settings: used, timers, sqlite: isSqlite(ctx.storage), kv: bindNative(ctx.storage.kv) },
+    ...{
+      ctx,
+      store,
+      alarm,
+      delivery,
+      settings: used,
+      timers,
+      sqlite: isSqlite(ctx.storage),
+      kv: bindNative(kvOf(ctx.storage) ?? ({} as SyncKvStorage)),
+    },
     ...{ loading, erasing: null, turn: null, chores: [] },
   };
   const transactions = transactionsOf(parts, native);
@@ -109,4 +118,13 @@ export function coreOf(ctx: DurableObjectState, chosen: Settings | undefined): C
   });
   cores.set(ctx, core);
   return core;
+}
+
+/** `storage.kv`, where there is one: older runtimes have none, and a KV-backed object may refuse it. */
+export function kvOf(storage: DurableObjectStorage): SyncKvStorage | undefined {
+  try {
+    return storage.kv;
+  } catch {
+    return undefined;
+  }
 }

@@ -264,8 +264,11 @@ export function deliveryOf(
     const error = "The isolate died while this message was handed over alone.";
     if (deaths >= MOST_DEATHS) bury(entry, "killed", error);
     else fail(entry, { ...entry.more, alone: true, deaths }, error);
-    batch.entries = [entry];
+    // What has expired before it goes as well: none of its key may come behind it.
+    batch.entries = batch.entries.filter((each) => each === entry || each.fate === "dead");
     batch.handed = [];
+    // What else was due has been read for nothing.
+    if (memory.aside + memory.laned > 0) memory.due = 0;
     memory.trouble = afterPoison(trouble);
     emit({ type: "died", ids: [present(entry, 1).id], error, failures: trouble.failures, retryAt: entry.more.due ?? 0 });
     return entry.fate !== undefined;

@@ -4,6 +4,7 @@ import { OutboxError } from "./errors.js";
 import type { Native } from "./native.js";
 import type { Parts } from "./parts.js";
 import { HEADER, RESERVED } from "./rows.js";
+import { NEVER } from "./store.js";
 
 /** Rows read at once: their values come with them. */
 const PAGE_ROWS = 128;
@@ -55,14 +56,17 @@ export function eraserOf(parts: Parts, native: DurableObjectStorage): Eraser {
 
     async deleteAll(options) {
       // Messages were promised: they stay until they are delivered.
-      const keep = store.undelivered() + memory.dead > 0 || memory.paused || store.open || parts.turn || parts.chores.length > 0;
+      const promised = store.undelivered() + memory.dead > 0 || memory.paused || parts.chores.length > 0;
+      // The marker alone tells the outbox's own alarm from the object's.
+      const needed = !DELETES_ALARM && memory.armed < NEVER && store.leftover() === memory.armed;
+      const keep = promised || needed || store.open || parts.turn;
       if (keep) {
         await eraser.erase(options, async () => {});
         // As the platform's own: durable when it resolves.
         return native.sync();
       }
       const deleted = native.deleteAll(options);
-      alarm.forget(DELETES_ALARM === true);
+      if (DELETES_ALARM) alarm.forget();
       // The numbers are gone with the header: they must not run again.
       store.beginEpoch();
       memory.key = HEADER;

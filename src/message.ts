@@ -18,8 +18,8 @@ export interface OutboxMessage<M = unknown> {
   /** Its number in the stream: from 1, without gaps, in put order. */
   readonly sequence: number;
   /**
-   * How often it has been handed to `sendMessages`, this time included: 1 at first. After a crash it may count one too many; and one too few
-   * where nothing tells of the crash: the platform does for what an alarm has begun, and nobody for what `flush()` has.
+   * How often it has been handed to `sendMessages`, this time included: 1 at first. Nothing is written when a call begins, so each crash
+   * may make it one too many or one too few.
    */
   readonly attempts: number;
   /** When it was put, in milliseconds since the Unix epoch. */

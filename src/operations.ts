@@ -206,13 +206,15 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
           ...(headers && { headers }),
           ...(alone && { alone }),
         };
-        if (at && at.data.epoch === letter.stream.epoch) {
+        // Others of its key may still stand in the queue, and belong before it.
+        const earlier = memory.main > 0 && letter.position > memory.done;
+        if (at && at.data.epoch === letter.stream.epoch && !earlier) {
           // In the midst of a row that stands already.
           at.data.messages = [...at.data.messages, restored(letter, more)].sort((a, b) => positionOf(a) - positionOf(b));
           rows[at.key] = stored(at.data);
           memory.laned++;
         } else queue.join(key, [{ ...letter, more }], rows);
-        if (key !== undefined) queue.wakeLane(key, rows);
+        if (key !== undefined) queue.wakeLane(key, rows, earlier || undefined);
       }),
 
     discard: (ids: string[]) =>

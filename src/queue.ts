@@ -4,7 +4,7 @@ import { type Batch, type Entry, isAside, type Lane, type Waiting } from "./batc
 import { digits, positionOf, readMessage, restored, type StoredMessage } from "./message.js";
 import { idKey, keyNumber, kindOf, laneKey, lanePrefix, numberedKey, type SegmentRow, timerKey } from "./rows.js";
 import { serializedBytes } from "./size.js";
-import { NEVER, ROW_MESSAGE_BYTES, ROW_MESSAGES, type Row, type Store, stored } from "./store.js";
+import { type LaneState, NEVER, ROW_MESSAGE_BYTES, ROW_MESSAGES, type Row, type Store, stored } from "./store.js";
 import { fill } from "./take.js";
 
 export interface Queue {
@@ -20,8 +20,8 @@ export interface Queue {
   join(key: string | undefined, messages: readonly Waiting[], rows: Record<string, unknown>): void;
   /** The rows of the batch's messages that have changed and stay. */
   changed(batch: Batch): Record<string, unknown>;
-  /** Lets a lane be looked at again, at once. */
-  wakeLane(key: string, rows: Record<string, unknown>): void;
+  /** Lets a lane be looked at again, at once. `mixed` as in its state. */
+  wakeLane(key: string, rows: Record<string, unknown>, mixed?: boolean): void;
   /** Runs what reads and then writes when no other such work is under way. */
   alone<R>(work: () => Promise<R>): Promise<R>;
   /** How many batches have been settled: what was read of their rows before has changed. */
@@ -33,7 +33,7 @@ export interface Queue {
 export function queueOf(store: Store): Queue {
   const { memory } = store;
   let last: Promise<unknown> = Promise.resolve();
-  let copied: Map<string, { due: number }> | null = null;
+  let copied: Map<string, LaneState> | null = null;
 
   const queue: Queue = {
     settled: 0,
@@ -121,8 +121,8 @@ export function queueOf(store: Store): Queue {
       return store.write(rows);
     },
 
-    wakeLane(key, rows) {
-      setLane(key, 0, rows);
+    wakeLane(key, rows, mixed) {
+      setLane(key, 0, rows, mixed);
       copied = null;
     },
 
@@ -154,7 +154,9 @@ export function queueOf(store: Store): Queue {
       for (const message of messages) {
         const text = restored(message, message.more);
         const bytes = serializedBytes(text);
-        const full = !row || row.data.messages.length >= ROW_MESSAGES || row.bytes + bytes > ROW_MESSAGE_BYTES;
+        // Others may stand between them.
+        const alone = memory.lanes.get(key)?.mixed === true;
+        const full = !row || alone || row.data.messages.length >= ROW_MESSAGES || row.bytes + bytes > ROW_MESSAGE_BYTES;
         if (!row || full || row.data.epoch !== message.stream.epoch) {
           row = { name: lanePrefix(key) + digits(message.position), bytes: 0, data: { v: 1, ...message.stream, messages: [] } };
         }
@@ -192,15 +194,15 @@ export function queueOf(store: Store): Queue {
   }
 
   /** The lanes as this turn may change them: copied once, so that whoever holds the map of an earlier turn can put it back. */
-  function ownLanes(): Map<string, { due: number }> {
+  function ownLanes(): Map<string, LaneState> {
     if (memory.lanes !== copied) memory.lanes = copied = new Map(memory.lanes);
-    return copied as Map<string, { due: number }>;
+    return copied as Map<string, LaneState>;
   }
 
-  function setLane(key: string, due: number, rows: Record<string, unknown>): void {
-    ownLanes().set(key, { due });
+  function setLane(key: string, due: number, rows: Record<string, unknown>, mixed: boolean = memory.lanes.get(key)?.mixed === true): void {
+    ownLanes().set(key, { due, mixed });
     memory.due = Math.min(memory.due, due);
-    rows[laneKey(key)] = due;
+    rows[laneKey(key)] = mixed ? [due] : due;
   }
 
   /** What is next in a lane of which messages were taken: the time of its new head, or the end of the lane. */

@@ -61,6 +61,9 @@ export function laneKey(key: string): string {
   return LANES + JSON.stringify(key);
 }
 
+/** What stands there: when the lane goes on, in a list if it is mixed. */
+export type LaneRow = number | readonly [due: number];
+
 /** The ordering key of such a row. */
 export function laneName(row: string): string {
   return JSON.parse(row.slice(LANES.length)) as string;

@@ -21,7 +21,7 @@ export function shadow(parts: Parts, native: DurableObjectStorage, transactions:
     };
   }
   define(ctx.storage, shadows);
-  define(ctx.storage.kv, guardedKv(kv));
+  if ("get" in kv) define(ctx.storage.kv, guardedKv(kv));
   const block = ctx.blockConcurrencyWhile.bind(ctx);
   define(ctx, { blockConcurrencyWhile: (body: () => Promise<unknown>) => timers.held(() => block(body)) });
 }

@@ -11,6 +11,7 @@ import {
   keyNumber,
   LANES,
   LAST_NUMBER,
+  type LaneRow,
   laneName,
   type Numbered,
   numberedKey,
@@ -57,8 +58,8 @@ export interface Memory extends Mutable<HeaderRow> {
   next: number;
   /** The earliest time of a message that is set aside, or an earlier time. */
   due: number;
-  /** Ordering keys of which messages wait, and the time at which each goes on. Replaced, never changed. */
-  lanes: ReadonlyMap<string, { readonly due: number }>;
+  /** Ordering keys of which messages wait. Replaced, never changed. */
+  lanes: ReadonlyMap<string, LaneState>;
   /** The header's messages as they are stored, or `null` when JSON does not hold them all. */
   text: string | null;
   /** Bytes of the header's messages. */
@@ -79,6 +80,14 @@ export interface Memory extends Mutable<HeaderRow> {
   stale: number;
   /** What the native alarm slot is believed to hold, or `NEVER`. */
   armed: number;
+}
+
+/** An ordering key of which messages wait. */
+export interface LaneState {
+  /** When it goes on. */
+  readonly due: number;
+  /** A message was redriven into it, and earlier ones of its key may still have stood in the queue. */
+  readonly mixed?: boolean;
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -254,11 +263,12 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
         memory.due = timer ? keyNumber(timer.key) : NEVER;
       }
       if (memory.laned) {
-        const lanes = new Map<string, { due: number }>();
+        const lanes = new Map<string, LaneState>();
         for (let start = LANES; ; ) {
-          const found = await store.native.list<number>({ start, end: `${LANES}\u{10FFFF}`, limit: SMALL_ROWS });
-          for (const [key, due] of found) {
-            lanes.set(laneName(key), { due });
+          const found = await store.native.list<LaneRow>({ start, end: `${LANES}\u{10FFFF}`, limit: SMALL_ROWS });
+          for (const [key, row] of found) {
+            const due = typeof row === "number" ? row : row[0];
+            lanes.set(laneName(key), { due, mixed: typeof row !== "number" });
             memory.due = Math.min(memory.due, due);
             start = `${key}\0`;
           }
@@ -332,6 +342,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
 
     header() {
       const firing = store.waits() ? 0 : store.leftover();
+      memory.firing = firing;
       if (memory.trouble !== CALM && isOver(memory.trouble) && tried(memory.trouble, memory.done + 1) === 0) memory.trouble = CALM;
       const {
         epoch,

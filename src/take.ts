@@ -107,13 +107,13 @@ async function takeLanes(
       const rows = await store.list({ prefix, limit: most }).catch((error) => store.unreadable(prefix, error));
       if (!rows) {
         // Its key waits, and nobody else.
-        store.memory.lanes = new Map(store.memory.lanes).set(key, { due: now + UNREADABLE_MS });
+        store.memory.lanes = new Map(store.memory.lanes).set(key, { ...seen, due: now + UNREADABLE_MS });
         next = Math.min(next, now + UNREADABLE_MS);
         continue;
       }
       const [first] = rows[0]?.data.messages ?? [];
       const position = first === undefined ? 0 : positionOf(first);
-      if (store.memory.main && position > store.memory.done && !store.clear.has(seen)) {
+      if (seen.mixed && store.memory.main && !store.clear.has(seen)) {
         unclear.push({ key, seen, position });
         next = 0;
         continue;

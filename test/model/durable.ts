@@ -1,0 +1,110 @@
+/** What a stranger finds on the disk: the outbox's rows read by their layout alone, and what must hold of them at every commit. */
+
+import { readMessage, type StoredMessage, type Stream } from "../../src/message.ts";
+import { decode, HEADER, type HeaderRow, keyNumber, kindOf, RESERVED, type SegmentRow } from "../../src/rows.ts";
+import type { Disk } from "./layers.ts";
+
+/** A message on the disk. */
+export interface Found {
+  readonly label: number;
+  readonly position: number;
+  readonly row: string;
+  readonly kind: "h" | "s" | "t" | "k" | "d";
+  readonly due: number;
+  /** From then on it is a dead letter, as soon as it is looked at. */
+  readonly expires: number;
+  readonly key: string | undefined;
+}
+
+export interface Durable {
+  readonly header: Partial<HeaderRow>;
+  readonly pending: readonly Found[];
+  readonly dead: readonly Found[];
+  /** Rows that hold no message: what is known of ids and of lanes. */
+  readonly others: readonly string[];
+  readonly rows: number;
+}
+
+/** Rows of the original package, 0.1.0, which the first start takes over. */
+const ORIGINAL = /^(__outgoing_msg::|\$\$_tasks)/;
+
+export function readDisk(disk: Disk): Durable {
+  let header: Partial<HeaderRow> = {};
+  const found: Found[] = [];
+  const others: string[] = [];
+  let rows = 0;
+  for (const [row, value] of disk.rows) {
+    if (!row.startsWith(RESERVED)) continue;
+    rows++;
+    const kind = kindOf(row);
+    if (kind !== "h" && !"stkd".includes(kind)) {
+      others.push(row);
+      continue;
+    }
+    const data = decode<SegmentRow>(value);
+    if (row === HEADER) header = data as HeaderRow;
+    for (const stored of data.messages) found.push(read(data, stored, row, kind));
+  }
+  found.sort((a, b) => a.position - b.position);
+  return {
+    header,
+    pending: found.filter(({ kind }) => kind !== "d"),
+    dead: found.filter(({ kind }) => kind === "d"),
+    others,
+    rows,
+  };
+}
+
+function read(stream: Stream, stored: StoredMessage, row: string, kind: Found["kind"]): Found {
+  const { position, msg, more } = readMessage(stream, stored);
+  return {
+    label: (msg as { n: number }).n,
+    position,
+    row,
+    kind,
+    due: kind === "t" ? keyNumber(row) : (more.due ?? 0),
+    expires: more.expires ?? Number.POSITIVE_INFINITY,
+    key: more.key,
+  };
+}
+
+/** The label of each own key, so that the rest must be the outbox's. */
+export function ownKeys(disk: Disk): string[] {
+  return [...disk.rows.keys()].filter((key) => !key.startsWith(RESERVED) && !ORIGINAL.test(key));
+}
+
+/** What is wrong with the rows themselves: a message in two places, a count that does not count. */
+export function misplaced({ header, pending, dead }: Durable): string[] {
+  const wrong: string[] = [];
+  const places = new Map<number, string>();
+  for (const { label, position, row } of [...pending, ...dead]) {
+    const other = places.get(position);
+    if (other !== undefined) wrong.push(`${label} stands in two places: ${shown(other)} and ${shown(row)}`);
+    places.set(position, row);
+  }
+  const count = (kind: string): number => pending.filter((message) => message.kind === kind).length;
+  const counts = { aside: count("t"), laned: count("k"), dead: dead.length };
+  for (const [name, actual] of Object.entries(counts)) {
+    const said = header[name as keyof typeof counts] ?? 0;
+    if (said !== actual) wrong.push(`the header counts ${said} as ${name}, and ${actual} stand there`);
+  }
+  return wrong;
+}
+
+/** When the outbox must be woken for what is on the disk: infinity when nothing is to be done. */
+export function wakeFor({ header, pending }: Durable, now: number): number {
+  if (header.paused || pending.length === 0) return Number.POSITIVE_INFINITY;
+  const lanes = new Set<string>();
+  let due = Number.POSITIVE_INFINITY;
+  for (const message of pending) {
+    const { key, expires } = message;
+    // Behind one with the same key a message waits for that one. One that has expired is looked at when it would be handed over.
+    if (expires > now && (key === undefined || !lanes.has(key))) due = Math.min(due, message.due);
+    if (key !== undefined) lanes.add(key);
+  }
+  return Math.max(due, header.trouble?.retryAt ?? 0);
+}
+
+function shown(row: string): string {
+  return row.slice(RESERVED.length);
+}

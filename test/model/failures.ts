@@ -1,0 +1,113 @@
+/** The scenarios of what fails: the destination, single messages, and what becomes of them. */
+
+import type { Scenario } from "./scenarios.ts";
+import * as script from "./script.ts";
+
+export const FAILURES: readonly Scenario[] = [
+  {
+    title: "a destination that is down for a while",
+    async play(story) {
+      story.destination.down = true;
+      await story.put();
+      await story.put({ key: "a" });
+      await story.wait(7);
+      story.destination.down = false;
+    },
+  },
+  {
+    title: "a destination that never answers",
+    async play(story) {
+      story.destination.hangs = true;
+      await story.put();
+      await story.wait(6);
+      story.destination.hangs = false;
+    },
+  },
+  {
+    title: "a partial failure",
+    async play(story) {
+      story.destination.partial = 1;
+      story.destination.outcomes.set(1, ["ack"]).set(2, ["retry"]);
+      await script.burst(story, 3);
+      await story.wait(3);
+    },
+  },
+  {
+    title: "a retry, with others of its key behind it",
+    async play(story) {
+      story.destination.outcomes.set(1, ["retry", "retry"]);
+      await script.burst(story, 2, { key: "a" });
+      await story.put();
+      await story.wait(1);
+      await story.put({ key: "a" });
+      await story.wait(3);
+    },
+  },
+  {
+    title: "a message that breaks its batch",
+    async play(story) {
+      story.destination.poison.add(2);
+      await script.burst(story, 3);
+      await story.wait(30);
+    },
+  },
+  {
+    title: "a rejection",
+    async play(story) {
+      story.destination.outcomes.set(1, ["reject"]);
+      await story.put({ key: "a" });
+      await story.put({ key: "a", id: "mine" });
+    },
+  },
+  {
+    title: "a dead letter after as many attempts as may be",
+    async play(story) {
+      story.destination.outcomes.set(1, ["retry", "retry", "retry"]);
+      await story.put({ id: "mine" });
+      await story.wait(20);
+    },
+  },
+  {
+    title: "expired messages",
+    async play(story) {
+      story.destination.down = true;
+      await story.put({ expiresInSeconds: 3 });
+      await story.put({ expiresInSeconds: 3, key: "a" });
+      await story.put({ key: "a" });
+      await story.wait(10);
+      story.destination.down = false;
+      await story.wait(10);
+    },
+  },
+  {
+    title: "dead letters that are put back",
+    async play(story) {
+      story.destination.outcomes.set(1, ["reject"]).set(2, ["reject"]);
+      await story.put();
+      await story.put({ key: "a", id: "mine" });
+      await story.put({ key: "a" });
+      await story.wait(1);
+      await script.redrive(story);
+      await story.wait(1);
+    },
+  },
+  {
+    title: "a dead letter that is discarded",
+    async play(story) {
+      story.destination.outcomes.set(1, ["reject"]);
+      await story.put({ id: "mine" });
+      await story.wait(1);
+      await script.discard(story);
+    },
+  },
+  {
+    title: "messages that are cancelled",
+    async play(story) {
+      const first = await story.put({ delaySeconds: 60 });
+      const second = await story.put({ key: "a" });
+      await script.cancel(story, second);
+      await story.wait(1);
+      await script.cancel(story, first);
+    },
+  },
+];

@@ -1,0 +1,291 @@
+/** One Durable Object's world: its lives, what it stores, its alarm, its callers, and the crashes that are ordered for it. */
+
+import { type AlarmCall, Alarms } from "./alarms.ts";
+import { Disk, Layer } from "./layers.ts";
+import { type Life, Loop } from "./loop.ts";
+import type { Backend } from "./rules.ts";
+import { type Ground, Storage } from "./storage.ts";
+
+/** What a class makes of a state and an env. */
+export type ObjectClass<T> = new (ctx: never, env: never) => T;
+
+interface Handled {
+  alarm?: (info: AlarmCall) => unknown;
+}
+
+/** How a call ends when the object dies under it. */
+export class Died extends Error {
+  override readonly name = "Died";
+}
+
+/** A call that has begun. */
+export interface Call<R> {
+  ended: boolean;
+  readonly result: Promise<R>;
+}
+
+export interface Choice {
+  readonly backend: Backend;
+  readonly tempo: Ground["tempo"];
+  readonly seed: number;
+  /** Crashes at these steps, counted from 1: each comes before what its step stands for. */
+  readonly crashAt?: readonly number[];
+}
+
+class Living<T> implements Life {
+  dead = false;
+  instance: T | null = null;
+  ctx: DurableObjectState | null = null;
+  readonly storage: Storage;
+  /** Who waits for an answer. */
+  readonly calls: Set<(error: Error) => void> = new Set();
+
+  constructor(ground: Ground, disk: Disk) {
+    this.storage = new Storage(ground, this, new Layer(disk));
+  }
+}
+
+export class World<T extends object> {
+  readonly disk: Disk = new Disk();
+  readonly loop: Loop;
+  readonly alarms: Alarms;
+  readonly choice: Choice;
+  life: Living<T> | null = null;
+  lives = 0;
+  crashes = 0;
+  /** Steps passed, and what the last ones were. */
+  steps = 0;
+  readonly trace: string[] = [];
+  /** Told of every commit, when it is durable. */
+  committed: () => void = () => {};
+  /** Told of every death, and whether the platform will tell the object. */
+  died: (told: boolean) => void = () => {};
+  /** Told how the object's `alarm` has ended. */
+  alarmed: (info: AlarmCall, error: unknown) => void = () => {};
+  readonly #crashAt: number[];
+  readonly #ground: Ground;
+
+  constructor(
+    choice: Choice,
+    readonly cls: () => ObjectClass<T>,
+  ) {
+    this.choice = choice;
+    this.#crashAt = [...(choice.crashAt ?? [])];
+    this.loop = new Loop(choice.seed, () => this.life);
+    this.alarms = new Alarms(this.disk, this.loop, (info) => this.#alarm(info));
+    this.loop.source = this.alarms;
+    this.loop.ended = () => this.#commit();
+    this.#ground = {
+      loop: this.loop,
+      backend: choice.backend,
+      tempo: choice.tempo,
+      hook: (label) => this.hook(label),
+      alarm: () => this.alarms.seen(),
+      hasHandler: () => !this.life?.instance || typeof (this.life.instance as Handled).alarm === "function",
+    };
+  }
+
+  /** The one way by which every step goes: returns whether the object still lives. */
+  hook(label: string): boolean {
+    this.steps++;
+    this.trace.push(label);
+    if (this.steps !== this.#crashAt[0]) return true;
+    while (this.#crashAt[0] === this.steps) this.#crashAt.shift();
+    this.crash(`ordered at step ${this.steps}, ${label}`);
+    return false;
+  }
+
+  /** The object dies: what is not committed is gone, and nothing of it runs on. */
+  crash(reason: string): void {
+    const { life } = this;
+    this.crashes++;
+    if (life) {
+      life.dead = true;
+      this.life = null;
+      life.storage.turn.drop();
+      this.loop.clear();
+      for (const reject of life.calls) this.loop.add("world", () => reject(new Died(reason)));
+    }
+    const told = this.alarms.guarding;
+    this.alarms.failed();
+    this.died(told);
+  }
+
+  /** Orders a crash, so many steps from now. */
+  crashIn(steps: number): void {
+    this.#crashAt.push(this.steps + steps);
+    this.#crashAt.sort((a, b) => a - b);
+  }
+
+  /** The platform takes the object out of memory. Nobody is calling it; timers are lost. */
+  evict(): void {
+    const { life } = this;
+    if (!life || life.calls.size > 0 || this.alarms.firing) return;
+    life.dead = true;
+    this.life = null;
+    this.loop.clear();
+  }
+
+  /** Begins a call of the object, which starts if need be. Its result comes when what was written before is durable. */
+  begin<R>(body: (instance: T, ctx: DurableObjectState) => R | Promise<R>): Call<R> {
+    let settle: { resolve: (value: R) => void; reject: (error: unknown) => void };
+    const result = new Promise<R>((resolve, reject) => {
+      settle = { resolve, reject };
+    });
+    result.catch(() => {});
+    const call: Call<R> & { ended: boolean } = { ended: false, result };
+    this.loop.add("world", () => {
+      const life = this.#start();
+      const reject = (error: unknown): void => {
+        call.ended = true;
+        settle.reject(error);
+      };
+      // It may have died while it was constructed.
+      if (life.dead) {
+        reject(new Died("in the constructor"));
+        return;
+      }
+      life.calls.add(reject);
+      const end = (how: () => void): void => {
+        // Nobody outside sees an answer before everything that was written before it is durable.
+        this.loop.add(
+          "world",
+          () => {
+            life.calls.delete(reject);
+            call.ended = true;
+            how();
+          },
+          life,
+        );
+      };
+      const run = async (): Promise<R> => body(life.instance as T, life.ctx as DurableObjectState);
+      const enter = (): void => {
+        run().then(
+          (value) => end(() => settle.resolve(value)),
+          (error) => end(() => settle.reject(error)),
+        );
+      };
+      this.loop.add("event", enter, life);
+    });
+    return call;
+  }
+
+  /** Calls the object and lets it run until the call has ended. */
+  async act<R>(body: (instance: T, ctx: DurableObjectState) => R | Promise<R>): Promise<R> {
+    const call = this.begin(body);
+    await this.ending(call);
+    return call.result;
+  }
+
+  /** Lets the object run until a call has ended. */
+  async ending(call: Call<unknown>): Promise<void> {
+    await this.loop.run(() => call.ended);
+    if (!call.ended) throw new Error("The call hangs: nothing is left that could end it.");
+  }
+
+  /** Lets time pass. */
+  advance(ms: number): Promise<void> {
+    return this.loop.run(() => false, this.loop.now + ms);
+  }
+
+  /** Lets everything happen that will happen by itself. */
+  rest(): Promise<void> {
+    return this.loop.run(() => false);
+  }
+
+  /** Something outside the object that it waits for: it leaves when what was written before is durable, and the answer is an event. */
+  outside<R>(work: () => R, delayMs = 0): Promise<R> {
+    const { life, loop } = this;
+    const { section } = loop;
+    return new Promise((resolve, reject) => {
+      const leave = (): void => {
+        let answer: () => void;
+        try {
+          const value = work();
+          answer = () => resolve(value);
+        } catch (error) {
+          answer = () => reject(error);
+        }
+        loop.add("event", answer, life, section, loop.now + delayMs);
+      };
+      if (life) loop.add("world", leave, life);
+    });
+  }
+
+  #start(): Living<T> {
+    if (this.life) return this.life;
+    this.lives++;
+    const life = new Living<T>(this.#ground, this.disk);
+    this.life = life;
+    this.loop.section = null;
+    const Cls = this.cls();
+    life.instance = new Cls(this.#context(life) as never, {} as never);
+    return life;
+  }
+
+  #context(life: Living<T>): DurableObjectState {
+    const id = { toString: () => "model", name: "model", equals: (other: { toString(): string }) => other.toString() === "model" };
+    const state = {
+      id,
+      storage: life.storage,
+      waitUntil: () => {},
+      blockConcurrencyWhile: <R>(body: () => Promise<R>): Promise<R> => {
+        if (life.dead) return new Promise<R>(() => {});
+        const done = this.loop.enclose(life, body);
+        return done.catch((error) => {
+          // The platform resets an object whose blocking part fails.
+          if (!life.dead) this.crash(`blockConcurrencyWhile failed: ${error}`);
+          return new Promise<R>(() => {});
+        });
+      },
+      abort: (reason?: string): never => {
+        if (!life.dead) this.crash(`abort: ${reason}`);
+        throw new Error(reason);
+      },
+    };
+    life.ctx = state as unknown as DurableObjectState;
+    return life.ctx;
+  }
+
+  /** What one turn has written goes down together. */
+  #commit(): void {
+    const turn = this.life?.storage.turn;
+    if (!turn || turn.empty) return;
+    if (turn.wiped) {
+      // `deleteAll` is a commit of its own: what is written after it follows.
+      if (!this.hook("commit of deleteAll")) return;
+      this.disk.rows.clear();
+      turn.wiped = false;
+      if (!this.hook("deleteAll committed")) return;
+    }
+    if (!this.hook("commit")) return;
+    if (turn.flush(this.disk)) this.alarms.changed();
+    this.committed();
+    this.hook("committed");
+  }
+
+  #alarm(info: AlarmCall): void {
+    if (!this.hook("alarm")) return;
+    const life = this.#start();
+    const end = (error: unknown): void => {
+      this.loop.add("world", () => this.#alarmEnded(info, error), life);
+    };
+    const run = async (): Promise<unknown> => (life.instance as Handled).alarm?.(info);
+    const enter = (): void => {
+      run().then(
+        () => end(undefined),
+        (error) => end(error ?? new Error("thrown")),
+      );
+    };
+    this.loop.add("event", enter, life);
+  }
+
+  #alarmEnded(info: AlarmCall, error: unknown): void {
+    if (!this.hook("alarm done")) return;
+    this.alarmed(info, error);
+    if (error !== undefined) this.alarms.failed();
+    else if (this.alarms.succeeded()) this.disk.alarm = null;
+    this.committed();
+    this.hook("alarm cleared");
+  }
+}
