@@ -53,8 +53,8 @@ export function coreOf(ctx: DurableObjectState, chosen: Settings | undefined): C
   const used = chosen ?? settings();
   const native = bindNative(ctx.storage);
   const timers = timersOf();
-  const store = storeOf(ctx.id.toString(), native, used.emit);
   const abort = (reason: string): void => ctx.abort(reason);
+  const store = storeOf(ctx.id.toString(), native, used.emit, abort);
   const alarm = alarmSlot(store, used.emit, timers, used.immediate, abort);
   const delivery = deliveryOf(store, alarm, used, timers, native.sync, abort);
   const wake = () => alarm.setWake(delivery.nextWake());

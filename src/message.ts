@@ -18,8 +18,8 @@ export interface OutboxMessage<M = unknown> {
   /** Its number in the stream: from 1, without gaps, in put order. */
   readonly sequence: number;
   /**
-   * How often it has been handed to `sendMessages`, this time included: 1 at first. Nothing is written when a call begins, so each crash
-   * may make it one too many or one too few.
+   * How often it has been handed to `sendMessages`, this time included: 1 at first. Nothing is written when a call begins, so after a crash
+   * it may be a little too high or too low.
    */
   readonly attempts: number;
   /** When it was put, in milliseconds since the Unix epoch. */

@@ -146,7 +146,8 @@ export interface Store {
   write(rows: Record<string, unknown>): Promise<unknown>;
 }
 
-export function storeOf(object: string, storage: Native, emit: Emit): Store {
+/** @param abort resets the object, which begins again from what is stored: for a write that storage refuses, and that memory is ahead of */
+export function storeOf(object: string, storage: Native, emit: Emit, abort: (reason: string) => void): Store {
   const quoted = JSON.stringify(object);
   // A plain literal: objects that are spread together are slower to read, and every put reads this one.
   const memory: Memory = {
@@ -188,6 +189,11 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
     armed: NEVER,
     key: HEADER,
   };
+
+  function watched<T>(write: Promise<T>): Promise<T> {
+    write.catch((error) => abort(String(error)));
+    return write;
+  }
 
   /** Moves the header's messages to a segment of their own, which the caller writes together with the header. */
   function closeSegment(entries: Record<string, unknown>): void {
@@ -328,7 +334,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       // A segment that was to be written with it still must be, as it is now, and a later put may have written the message.
       const rows: Record<string, unknown> = {};
       for (const { key, data } of segments) rows[key] = data.messages.length > 0 ? stored(data) : undefined;
-      if (memory.position > position || segments.length > 0) store.write({ ...rows, [memory.key]: store.header() }).catch(() => {});
+      if (memory.position > position || segments.length > 0) store.write({ ...rows, [memory.key]: store.header() }).catch(() => {}); // Whoever put has had the error.
       return true;
     },
 
@@ -399,7 +405,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       return text === null ? { ...JSON.parse(head), messages: memory.messages } : text ? `${head}\n${text}` : head;
     },
 
-    saveHeader: () => store.native.put(memory.key, store.header()),
+    saveHeader: () => watched(store.native.put(memory.key, store.header())),
 
     unreadable(row, error) {
       emit({ type: "unreadable", row, error });
@@ -453,7 +459,7 @@ export function storeOf(object: string, storage: Native, emit: Emit): Store {
       const keys = Object.keys(rows);
       const deleted = keys.filter((key) => rows[key] === undefined);
       const kept = Object.fromEntries(keys.filter((key) => rows[key] !== undefined).map((key) => [key, rows[key]]));
-      return Promise.all([store.delete(deleted), store.put(kept)]);
+      return watched(Promise.all([store.delete(deleted), store.put(kept)]));
     },
   };
   return store;

@@ -156,7 +156,3 @@ export async function cancel(story: Story, named: number): Promise<void> {
   // The call died: what is gone without having been delivered was withdrawn, also where a death has hidden that it was handed over.
   if (done || (done === undefined && stood && !stands)) story.withdrawn(label);
 }
-
-export function wasSent({ happenings }: Story, label: number): boolean {
-  return happenings.some((happening) => happening.type === "send" && happening.messages.some((message) => message.label === label));
-}

@@ -5,7 +5,8 @@
  *
  * Prints for each by which layer it was found. The exit code is 0 only if the tests pass without a mutation and none survives.
  */
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,20 +29,31 @@ for (const name of COPIED)
 symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
 
 /** Whether the tests pass. */
-function passes([layer, ...args]: readonly string[]): boolean {
+async function passes([layer, ...args]: readonly string[]): Promise<boolean> {
   const vitest = join(root, "node_modules/vitest/vitest.mjs");
-  const { status } = spawnSync(process.execPath, [vitest, "run", "--project", layer ?? "", "--bail", "1", "--reporter", "dot", ...args], {
+  const child = spawn(process.execPath, [vitest, "run", "--project", layer ?? "", "--bail", "1", "--reporter", "dot", ...args], {
     cwd: copy,
     env: { ...process.env, VITE_SEED: values.seed, VITE_RUNS: STORIES, TEST_RESULTS: "" },
     stdio: "ignore",
-    timeout: LONGEST_MS,
-    killSignal: "SIGKILL",
+    // A group of its own, so that what it has started ends with it.
+    detached: true,
   });
-  return status === 0;
+  const end = (): void => {
+    try {
+      process.kill(-(child.pid ?? 0), "SIGKILL");
+    } catch {
+      // Nothing of it is left.
+    }
+  };
+  const timer = setTimeout(end, LONGEST_MS);
+  const [code] = await once(child, "exit");
+  clearTimeout(timer);
+  end();
+  return code === 0;
 }
 
 /** The first of its tests that fails, or `undefined` if it survives. */
-function finderOf({ name, file, find, replace, found }: Mutation): string | undefined {
+async function finderOf({ name, file, find, replace, found }: Mutation): Promise<string | undefined> {
   const path = join(copy, "src", file);
   const text = readFileSync(path, "utf8");
   if (text.split(find).length !== 2) throw new Error(`${name}: expected its text to stand in src/${file} exactly once.`);
@@ -50,7 +62,8 @@ function finderOf({ name, file, find, replace, found }: Mutation): string | unde
     text.replace(find, () => replace),
   );
   try {
-    return found.find((args) => !passes(args))?.join(" ");
+    for (const args of found) if (!(await passes(args))) return args.join(" ");
+    return undefined;
   } finally {
     writeFileSync(path, text);
   }
@@ -60,18 +73,18 @@ const chosen = MUTATIONS.filter(({ name }) => name.includes(values.only ?? ""));
 // What fails without a mutation finds nothing.
 const used = [...new Map(chosen.flatMap(({ found }) => found.map((args) => [args.join(" "), args] as const))).values()];
 const needed = new Map<string, boolean>();
-const sound = (args: readonly string[]): boolean => {
+const sound = async (args: readonly string[]): Promise<boolean> => {
   const key = args.join(" ");
-  if (!needed.has(key)) needed.set(key, passes(args));
+  if (!needed.has(key)) needed.set(key, await passes(args));
   return needed.get(key) === true;
 };
 
 let survived = 0;
 const byLayer = new Map<string, number>();
 for (const mutation of chosen) {
-  const finder = finderOf(mutation);
+  const finder = await finderOf(mutation);
   const args = used.find((each) => each.join(" ") === finder);
-  const honest = args !== undefined && sound(args);
+  const honest = args !== undefined && (await sound(args));
   if (!honest) survived++;
   const layer = args?.[0] ?? "";
   if (honest) byLayer.set(layer, (byLayer.get(layer) ?? 0) + 1);
