@@ -1,34 +1,27 @@
 /**
- * The demo: books tables while the runtime is killed again and again, and then counts what arrived.
+ * The demo: guests come two at a time for each slot, while the runtime is killed again and again. Then it is counted what became of them.
  *
  *     npm run demo -- --bookings 400 --kills 6 --seed 1
  *
- * The truth of what was booked is what the tables have stored when it is over: an answer may have died with the
- * runtime after its booking was committed, or before. Each stored booking must have been delivered (else it is lost),
- * and nothing else may have been (else it is a ghost). The exit code is 0 only if there is neither, and everything that
- * was confirmed is stored.
+ * Each booking has to end confirmed or refused (else it is lost), and of those for one slot exactly one confirmed. What
+ * counts is what the bookings and the tables have stored when it is over. The exit code is 0 only if nothing is wrong.
  */
 
 import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { Receiver } from "./demo/receiver.ts";
 import { Runtime } from "./demo/runtime.ts";
-import { type Reservation, SLOTS } from "./reservation.ts";
+import { SLOTS } from "./input.ts";
+import type { Report, Wish } from "./states.ts";
+import { judge, placeOf } from "./verdict.ts";
 
-/** Bookings that are under way at the same time. */
+/** Guests who come for the same slot. */
+const RIVALS = 2;
+/** Bookings that are asked for at the same time. */
 const CONCURRENCY = 8;
 /** A kill comes up to this long after the answer that it waited for. */
-const KILL_WITHIN_MS = 20;
-const DELIVERED_WITHIN_MS = 60_000;
+const KILL_WITHIN_MS = 50;
+const ENDED_WITHIN_MS = 60_000;
 const START_MS = 60_000;
-
-/** What one booking is known by in this demo: each asks for a table and a slot that no other asks for. */
-type Place = string;
-
-interface Report {
-  readonly committed: { readonly table: number; readonly reservation: Reservation }[];
-  readonly pending: number;
-}
 
 interface Options {
   readonly bookings: number;
@@ -36,27 +29,19 @@ interface Options {
   readonly seed: number;
 }
 
-/** What is known of the bookings from outside. */
-const run = {
-  asked: new Set<Place>(),
-  confirmed: new Set<Place>(),
-  /** Their message had not arrived at some kill: without an outbox, nobody would have been told of them. */
-  caught: new Set<Place>(),
-};
-
 const stop = new AbortController();
 const options = parseOptions();
 // Everything below waits on this signal, so the demo ends in bounded time whatever happens.
 const signal = AbortSignal.any([
   stop.signal,
-  AbortSignal.timeout(START_MS + DELIVERED_WITHIN_MS + options.kills * 5_000 + options.bookings * 50),
+  AbortSignal.timeout(START_MS + ENDED_WITHIN_MS + options.kills * 10_000 + options.bookings * 100),
 ]);
 for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => stop.abort(new Error(`Stopped by ${name}.`)));
 
 const random = mulberry32(options.seed);
-// With numbers of its own, so that the kills of a seed do not depend on what arrives when.
-const receiver = new Receiver(mulberry32(options.seed + 1));
 const runtime = new Runtime();
+/** How many requests had an answer. */
+let answers = 0;
 try {
   process.exitCode = await main(options);
 } catch (error) {
@@ -64,137 +49,97 @@ try {
   process.exitCode = 1;
 } finally {
   await runtime.stop();
-  receiver.stop();
 }
 
 async function main({ bookings, kills, seed }: Options): Promise<number> {
   console.log(`${bookings} bookings, ${kills} kills, seed ${seed}. Starting the restaurant…`);
-  await runtime.start(Math.ceil(bookings / SLOTS.length), await receiver.listen(), signal);
-  let waiting = Array.from({ length: bookings }, (_, index) => place(Math.floor(index / SLOTS.length) + 1, slotOf(index)));
-  for (let left = kills; left > 0; left--) {
-    const share = Math.ceil(waiting.length / (left + 1));
-    const unreached = await bookAndKill(waiting.slice(0, share));
-    waiting = [...unreached, ...waiting.slice(share)];
-    await runtime.ready(signal);
-    progress(`kill ${kills - left + 1} of ${kills}: ${run.asked.size} bookings asked for, ${receiver.arrivals.size} messages arrived`);
-  }
-  const unreached = await bookAll(waiting, () => {});
-  if (unreached.length > 0) throw new Error(`${unreached.length} bookings did not reach the restaurant, and nobody had killed it.`);
-  return summary(await untilDelivered());
+  const wishes = Array.from({ length: bookings }, (_, index) => wish(index));
+  await runtime.start(wishes.at(-1)?.table ?? 1, signal);
+  await Promise.all([bookAll(wishes), killAgainAndAgain(kills, bookings)]);
+  return summary(wishes, await whenAllHaveEnded(wishes));
 }
 
-/** Kills the runtime soon after the answer that the seed has chosen: among the bookings, or behind the last of them. */
-async function bookAndKill(places: readonly Place[]): Promise<Place[]> {
-  const killAfter = Math.ceil(random() * places.length);
-  const killDelay = random() * KILL_WITHIN_MS;
-  let answers = 0;
-  let strike = (): void => {};
-  const struck = new Promise<void>((resolve) => {
-    strike = resolve;
-  });
-  const kill = async (): Promise<void> => {
-    await struck;
-    await pause(killDelay, undefined, { signal });
-    runtime.kill();
-    receiver.hangUp();
-    const arrived = deliveredPlaces();
-    for (const booked of run.asked) if (!arrived.has(booked)) run.caught.add(booked);
-  };
-  const booking = bookAll(places, () => {
-    if (++answers >= killAfter) strike();
-  }).finally(strike);
-  const [unreached] = await Promise.all([booking, kill()]);
-  return unreached;
+function wish(index: number): Wish {
+  const place = Math.floor(index / RIVALS);
+  const slot = SLOTS[place % SLOTS.length] ?? "";
+  const table = Math.floor(place / SLOTS.length) + 1;
+  return { bookingId: crypto.randomUUID(), table, slot, guest: `Guest ${index + 1}`, seats: 2 };
 }
 
-/** Books with several requests at a time. Returns those that reached nobody because the runtime was already dead. */
-async function bookAll(places: readonly Place[], onAnswer: () => void): Promise<Place[]> {
-  const queue = [...places];
-  const unreached: Place[] = [];
+/** Books with several requests at a time. */
+async function bookAll(wishes: readonly Wish[]): Promise<void> {
+  const queue = [...wishes];
   const next = async (): Promise<void> => {
-    for (let wanted = queue.shift(); wanted !== undefined; wanted = queue.shift()) {
-      run.asked.add(wanted);
-      const outcome = await book(wanted);
-      if (outcome === "confirmed") {
-        run.confirmed.add(wanted);
-        onAnswer();
-      } else if (outcome === "unreached") {
-        run.asked.delete(wanted);
-        run.caught.delete(wanted);
-        unreached.push(wanted);
-      }
-    }
+    for (let wanted = queue.shift(); wanted; wanted = queue.shift()) await book(wanted);
   };
   await Promise.all(Array.from({ length: CONCURRENCY }, next));
-  return unreached;
 }
 
-/** `unknown` is a request that had no answer: its booking may have been committed, or not. */
-async function book(wanted: Place): Promise<"confirmed" | "unknown" | "unreached"> {
-  const [table, slot] = wanted.split(" at ");
-  let response: Response;
-  try {
-    const body = JSON.stringify({ slot, guest: "Ada", seats: 2 });
-    response = await runtime.fetch(`/tables/${table}/book`, { method: "POST", body, signal });
-  } catch (error) {
+/** A request that had no answer is repeated: the booking knows its id. */
+async function book({ bookingId, ...wanted }: Wish): Promise<void> {
+  for (;;) {
+    const request = { method: "PUT", body: JSON.stringify(wanted), signal };
+    const response = await runtime.fetch(`/bookings/${bookingId}`, request).catch(() => null);
     signal.throwIfAborted();
-    const { cause } = error as { cause?: { code?: string } };
-    return cause?.code === "ECONNREFUSED" ? "unreached" : "unknown";
+    // Whoever speaks for a dead runtime says 5xx.
+    if (response !== null && response.status < 500) {
+      if (response.status !== 202) throw new Error(`Booking ${bookingId}: ${response.status} ${await response.text()}`);
+      answers++;
+      return;
+    }
+    await pause(20, undefined, { signal });
   }
-  if (response.status !== 201) throw new Error(`Booking table ${wanted}: ${response.status} ${await response.text()}`);
-  return "confirmed";
 }
 
-/** Waits until no table has a pending message, or gives up: then what has not arrived counts as lost. */
-async function untilDelivered(): Promise<Report> {
-  const end = Date.now() + DELIVERED_WITHIN_MS;
+/** Kills soon after answers that the seed has chosen: the choreography of the bookings before them is under way. */
+async function killAgainAndAgain(kills: number, bookings: number): Promise<void> {
+  const after = Array.from({ length: kills }, () => Math.ceil(random() * bookings)).sort((a, b) => a - b);
+  for (const [index, wanted] of after.entries()) {
+    while (answers < wanted) await pause(1, undefined, { signal });
+    await pause(random() * KILL_WITHIN_MS, undefined, { signal });
+    runtime.kill();
+    await runtime.ready(signal);
+    progress(`kill ${index + 1} of ${kills}: ${answers} of ${bookings} bookings asked for`);
+  }
+}
+
+/** Waits until every booking has ended and no message waits, or gives up: then what has not ended counts as lost. */
+async function whenAllHaveEnded(wishes: readonly Wish[]): Promise<Report> {
+  const end = Date.now() + ENDED_WITHIN_MS;
   for (;;) {
     const report = (await (await runtime.fetch("/report", { signal })).json()) as Report;
-    if (report.pending === 0 || Date.now() > end) return report;
-    progress(`${report.pending} messages pending`);
-    await pause(100, undefined, { signal });
+    const { count, waiting } = judge(report);
+    const left = wishes.length - report.bookings.length + count.initiated;
+    if ((left === 0 && waiting === 0) || Date.now() > end) return report;
+    progress(`${left} bookings under way, ${waiting} messages waiting`);
+    await pause(200, undefined, { signal });
   }
 }
 
-/** Compares what is stored with what arrived, prints the table and returns the exit code. */
-function summary({ committed }: Report): number {
-  const { asked, confirmed, caught } = run;
-  const arrivals = [...receiver.arrivals.values()];
-  const delivered = new Set(arrivals.map(({ event }) => event.reservation.id));
-  const told = committed.filter(({ reservation }) => delivered.has(reservation.id));
-  const stored = new Set(committed.map(({ table, reservation }) => place(table, reservation.slot)));
-  const rescued = told.filter(({ table, reservation }) => caught.has(place(table, reservation.slot))).length;
-  const duplicates = arrivals.reduce((sum, { copies }) => sum + copies - 1, 0);
-  const forgotten = [...confirmed].filter((booked) => !stored.has(booked)).length;
-  const lost = committed.length - told.length;
-  // One message tells of one stored reservation. Whatever else arrived is a ghost: a second id for the same one, too.
-  const ghosts = arrivals.length - told.length;
+/** Prints what became of the bookings and returns the exit code. */
+function summary(wishes: readonly Wish[], report: Report): number {
+  const { count, waiting, dead, doubleBooked, atOdds } = judge(report);
+  const ended = new Map(report.bookings.filter(({ state }) => state !== "initiated").map((booking) => [booking.bookingId, booking]));
+  const lost = wishes.filter(({ bookingId }) => !ended.has(bookingId)).length;
+  const sold = new Set(report.bookings.filter(({ state }) => state === "confirmed").map(placeOf));
+  const unsold = new Set(wishes.map(placeOf).filter((place) => !sold.has(place))).size;
+  const undelivered = waiting + dead;
   const rows: [string, number, string][] = [
     ["kills", runtime.kills, "SIGKILL of workerd"],
-    ["asked", asked.size, `${confirmed.size} were confirmed, ${asked.size - confirmed.size} had no answer`],
-    ["committed", committed.length, "found in the tables' storage"],
-    ["delivered", arrivals.length, "messages, each counted once"],
-    ["rescued", rescued, "committed before a kill, delivered after it"],
-    ["duplicates", duplicates, "extra copies, known by their id"],
-    ["forgotten", forgotten, "confirmed, but not stored"],
-    ["lost", lost, "committed, but not delivered"],
-    ["ghosts", ghosts, "delivered, but not committed"],
+    ["bookings", wishes.length, `asked for, ${RIVALS} for each slot`],
+    ["confirmed", count.confirmed, "the slot is locked for them"],
+    ["refused", count.refused, "the slot was taken"],
+    ["duplicates", runtime.duplicates, "messages that came again, recognised by an inbox"],
+    ["double-booked", doubleBooked.length, "slots for which two bookings are confirmed: must be 0"],
+    ["unsold", unsold, "slots that were asked for, and nobody has: must be 0"],
+    ["lost", lost, "bookings that never ended: must be 0"],
+    ["at odds", atOdds.length, "bookings and tables that do not agree: must be 0"],
+    ["undelivered", undelivered, "messages that never arrived: must be 0"],
   ];
   progress("");
-  for (const [name, count, meaning] of rows) console.log(`${name.padEnd(10)} ${String(count).padStart(6)}   ${meaning}`);
-  return lost + ghosts + forgotten === 0 ? 0 : 1;
-}
-
-function deliveredPlaces(): Set<Place> {
-  return new Set([...receiver.arrivals.values()].map(({ event }) => place(event.table, event.reservation.slot)));
-}
-
-function place(table: number, slot: string): Place {
-  return `${table} at ${slot}`;
-}
-
-function slotOf(index: number): string {
-  return SLOTS[index % SLOTS.length] ?? "";
+  for (const [name, count, meaning] of rows) console.log(`${name.padEnd(13)} ${String(count).padStart(6)}   ${meaning}`);
+  for (const odd of [...doubleBooked, ...atOdds].slice(0, 10)) console.log(odd);
+  return doubleBooked.length + unsold + lost + atOdds.length + undelivered === 0 ? 0 : 1;
 }
 
 /** One line that is rewritten on a terminal; a line each where the output is kept. */

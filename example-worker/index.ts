@@ -1,19 +1,24 @@
-/** The worker: a few JSON routes over the tables, and the consumer of the queue. The page itself is in public/. */
+/** The worker: a few JSON routes over the objects, and the consumer of the queue. The page itself is in public/. */
 
+import { consumeQueue } from "../src/inbox/index.ts";
+import { Booking } from "./booking.ts";
+import { BadInput, parseBookingId, parseDown, parseTable, parseWish, SLOTS } from "./input.ts";
 import { Ledger, theLedger } from "./ledger.ts";
-import { BadInput, fields, parseBooking, parseSlot, parseTable, type ReservationEvent, SLOTS } from "./reservation.ts";
-import { Table, type TableState } from "./table.ts";
+import type { Report } from "./states.ts";
+import { Table } from "./table.ts";
 
-export { Ledger, Table };
+export { Booking, Ledger, Table };
 
-interface Env {
+export interface Env {
+  BOOKING: DurableObjectNamespace<Booking>;
   TABLE: DurableObjectNamespace<Table>;
   LEDGER: DurableObjectNamespace<Ledger>;
   TABLE_COUNT: number;
+  SLOT_SECONDS: number;
 }
 
-/** How many arrivals the page shows, and how many a report lists at most. */
-const LATEST = 12;
+/** How many bookings and arrivals the page shows, and how many bookings a report lists at most. */
+const LATEST = 24;
 const REPORTED = 10_000;
 
 export default {
@@ -26,67 +31,68 @@ export default {
     }
   },
 
-  /** What throws here comes again by itself: the queue retries whatever was not acknowledged. */
-  async queue(batch: MessageBatch<ReservationEvent>, env: Env): Promise<void> {
-    await theLedger(env).record(batch.messages.map(({ body }) => body));
-    batch.ackAll();
+  /** The ledger's inbox has the last word on what is new: a queue delivers at least once. */
+  async queue(batch: MessageBatch, env: Env): Promise<void> {
+    await consumeQueue(batch, env, { route: () => theLedger(env) });
   },
-} satisfies ExportedHandler<Env, ReservationEvent>;
+} satisfies ExportedHandler<Env>;
 
 async function route(request: Request, env: Env): Promise<Response> {
   const { pathname } = new URL(request.url);
-  const [, number, action] = /^\/tables\/([^/]+)\/(book|cancel)$/.exec(pathname) ?? [];
-  const name = `${request.method} ${number === undefined ? pathname : `/tables/:n/${action}`}`;
-  switch (name) {
-    case "POST /tables/:n/book": {
-      const table = parseTable(number ?? "", env.TABLE_COUNT);
-      const booking = parseBooking(await json(request));
-      const reservation = await stub(env, table).book(table, booking);
-      if (reservation === null) return refuse(409, `Table ${table} is taken at ${booking.slot}.`);
-      return Response.json({ table, reservation }, { status: 201 });
+  const [, kind = "", which = "", action = ""] = pathname.split("/");
+  switch (`${request.method} /${kind}`) {
+    case "GET /bookings": {
+      const booking = await bookingObject(env, parseBookingId(which)).state();
+      return booking === null ? refuse(404, `There is no booking ${which}.`) : Response.json(booking);
     }
-    case "POST /tables/:n/cancel": {
-      const table = parseTable(number ?? "", env.TABLE_COUNT);
-      const slot = parseSlot(await json(request));
-      const reservation = await stub(env, table).cancel(table, slot);
-      if (reservation === null) return refuse(409, `Table ${table} is not booked at ${slot}.`);
-      return Response.json({ table, reservation });
+    case "PUT /bookings": {
+      const wish = parseWish(parseBookingId(which), await json(request));
+      // Accepted, not confirmed: the table has the last word, and it is asked by a message.
+      return Response.json(await bookingObject(env, which).initiate(wish), { status: 202 });
+    }
+    case "POST /bookings": {
+      if (action !== "cancel") break;
+      const booking = await bookingObject(env, parseBookingId(which)).cancel();
+      if (booking === null) return refuse(404, `There is no booking ${which}.`);
+      return booking.state === "cancelled" ? Response.json(booking) : refuse(409, `This booking is ${booking.state}.`);
+    }
+    case "POST /tables": {
+      if (action !== "add" && action !== "open" && action !== "close" && action !== "remove") break;
+      const table = tableObject(env, parseTable(which, env.TABLE_COUNT));
+      const obstacle = await table.change(action);
+      return obstacle === null ? Response.json(await table.state()) : refuse(409, obstacle);
     }
     case "POST /outage": {
-      const { down } = fields(await json(request));
-      if (typeof down !== "boolean") throw new BadInput('"down" must be true or false.');
+      const down = parseDown(await json(request));
       await theLedger(env).setDown(down);
       return Response.json({ down });
     }
     case "GET /state": {
-      const [tables, ledger] = await Promise.all([allTables(env), theLedger(env).state(LATEST)]);
-      return Response.json({ slots: SLOTS, tables, ledger });
+      const [report, ledger] = await Promise.all([everything(env, LATEST), theLedger(env).state(LATEST)]);
+      return Response.json({ slots: SLOTS, slotSeconds: env.SLOT_SECONDS, ...report, ledger });
     }
     case "GET /report":
-      return report(env);
-    default:
-      return refuse(404, `There is no ${request.method} ${pathname} here.`);
+      return Response.json(await everything(env, REPORTED));
   }
+  return refuse(404, `There is no ${request.method} ${pathname} here.`);
 }
 
-/** Everything that was committed beside everything that arrived, so that the two can be compared. */
-async function report(env: Env): Promise<Response> {
-  const [tables, ledger] = await Promise.all([allTables(env), theLedger(env).state(REPORTED)]);
-  return Response.json({
-    committed: tables.flatMap(({ table, reservations }) => reservations.map((reservation) => ({ table, reservation }))),
-    pending: tables.reduce((sum, { pending }) => sum + pending, 0),
-    arrived: ledger.latest,
-    duplicates: ledger.duplicates,
-  });
-}
-
-function allTables(env: Env): Promise<({ table: number } & TableState)[]> {
+async function everything(env: Env, mostBookings: number): Promise<Report> {
+  const ids = await theLedger(env).bookings(mostBookings);
   const numbers = Array.from({ length: env.TABLE_COUNT }, (_, index) => index + 1);
-  return Promise.all(numbers.map(async (table) => ({ table, ...(await stub(env, table).state()) })));
+  const [bookings, tables] = await Promise.all([
+    Promise.all(ids.map((id) => bookingObject(env, id).state())),
+    Promise.all(numbers.map((number) => tableObject(env, number).state())),
+  ]);
+  return { bookings: bookings.filter((booking) => booking !== null), tables };
 }
 
-function stub(env: Env, table: number): DurableObjectStub<Table> {
-  return env.TABLE.getByName(`table ${table}`);
+function bookingObject(env: Env, id: string): DurableObjectStub<Booking> {
+  return env.BOOKING.getByName(id);
+}
+
+function tableObject(env: Env, number: number): DurableObjectStub<Table> {
+  return env.TABLE.getByName(String(number));
 }
 
 async function json(request: Request): Promise<unknown> {

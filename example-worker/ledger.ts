@@ -1,63 +1,86 @@
-/** The receiving side: what arrived through the queue, each message once. */
+/** The ledger: which bookings there are, and what was announced, each message once. */
 
 import { DurableObject } from "cloudflare:workers";
-import type { ReservationEvent } from "./reservation.ts";
+import { type InboxOutcome, type InboxReceiver, type OutboxEnvelope, withTransactionalInbox } from "../src/inbox/index.ts";
+import type { Announcement, ToLedger } from "./messages.ts";
+import { INBOX } from "./settings.ts";
 
-/** The newest arrivals that are kept. A message that comes again after so many others would count as a new one. */
-const KEPT = 10_000;
+/** There is one for the whole restaurant. */
+export const LEDGER = "ledger";
 
-/** What arrived. */
+/** The newest announcements that are kept. */
+const KEPT = 1000;
+
+/** One announcement as it arrived. */
+export type Arrival = Announcement & { readonly id: string; readonly correlationId: string | null };
+
 export interface LedgerState {
-  /** Messages, each counted once. */
+  /** The newest announcements, newest first. */
+  readonly latest: Arrival[];
+  /** All that ever arrived, each counted once. */
   readonly arrived: number;
-  /** Copies of messages that had arrived before. */
+  /** Copies of messages that had arrived before: they changed nothing. */
   readonly duplicates: number;
-  /** The newest messages, newest first. */
-  readonly latest: ReservationEvent[];
   /** Whether the queue pretends to be down. */
   readonly down: boolean;
 }
 
-export class Ledger extends DurableObject<unknown> {
+class Book extends DurableObject<unknown> {
   constructor(ctx: DurableObjectState, env: unknown) {
     super(ctx, env);
-    ctx.storage.sql.exec(`
-      CREATE TABLE IF NOT EXISTS arrivals (position INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE, event TEXT, copies INTEGER)
-    `);
+    ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS bookings (position INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT)");
+    ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS announcements (position INTEGER PRIMARY KEY AUTOINCREMENT, arrival TEXT)");
   }
 
-  /** Delivery is at least once, so the receiver has the last word: an id that it knows changes nothing but a count. */
-  record(events: ReservationEvent[]): void {
-    for (const event of events) {
-      this.ctx.storage.sql.exec(
-        "INSERT INTO arrivals (id, event, copies) VALUES (?, ?, 1) ON CONFLICT (id) DO UPDATE SET copies = copies + 1",
-        event.id,
-        JSON.stringify(event),
-      );
-    }
-    this.ctx.storage.sql.exec("DELETE FROM arrivals WHERE position <= (SELECT max(position) FROM arrivals) - ?", KEPT);
-  }
-
-  async state(limit: number): Promise<LedgerState> {
+  /** Called by the inbox, once for each message, in a transaction: there is no need to look whether it is known. */
+  receiveMessage({ id, msg, headers }: OutboxEnvelope<ToLedger>): void {
     const { sql } = this.ctx.storage;
-    const counts = sql
-      .exec<{ arrived: number; copies: number }>("SELECT count(*) AS arrived, coalesce(sum(copies), 0) AS copies FROM arrivals")
-      .one();
-    const rows = sql.exec<{ event: string }>("SELECT event FROM arrivals ORDER BY position DESC LIMIT ?", limit).toArray();
-    const latest = rows.map(({ event }): ReservationEvent => JSON.parse(event));
-    return { arrived: counts.arrived, duplicates: counts.copies - counts.arrived, latest, down: await this.isDown() };
+    if (msg.type === "booking_initiated") {
+      sql.exec("INSERT INTO bookings (id) VALUES (?)", msg.bookingId);
+      return;
+    }
+    const arrival: Arrival = { id, ...msg, correlationId: headers?.["correlation-id"] ?? null };
+    sql.exec("INSERT INTO announcements (arrival) VALUES (?)", JSON.stringify(arrival));
+    sql.exec("DELETE FROM announcements WHERE position <= (SELECT max(position) FROM announcements) - ?", KEPT);
   }
 
-  async isDown(): Promise<boolean> {
-    return (await this.ctx.storage.get("down")) === true;
+  /** The ids of the newest bookings, newest first. */
+  bookings(limit: number): string[] {
+    const rows = this.ctx.storage.sql.exec<{ id: string }>("SELECT id FROM bookings ORDER BY position DESC LIMIT ?", limit);
+    return rows.toArray().map(({ id }) => id);
   }
 
-  async setDown(down: boolean): Promise<void> {
-    await this.ctx.storage.put("down", down);
+  state(limit: number): LedgerState {
+    const { sql, kv } = this.ctx.storage;
+    const rows = sql.exec<{ arrival: string }>("SELECT arrival FROM announcements ORDER BY position DESC LIMIT ?", limit).toArray();
+    const { arrived } = sql.exec<{ arrived: number }>("SELECT coalesce(max(position), 0) AS arrived FROM announcements").one();
+    const duplicates = kv.get<number>("duplicates") ?? 0;
+    return { latest: rows.map(({ arrival }) => JSON.parse(arrival)), arrived, duplicates, down: this.isDown() };
+  }
+
+  isDown(): boolean {
+    return this.ctx.storage.kv.get("down") === true;
+  }
+
+  setDown(down: boolean): void {
+    this.ctx.storage.kv.put("down", down);
   }
 }
 
-/** There is one ledger for the whole restaurant. */
+/** With an inbox, and no outbox: the ledger sends nothing. */
+const BookWithInbox: new (ctx: DurableObjectState, env: unknown) => Book & InboxReceiver = withTransactionalInbox(Book, INBOX);
+
+export class Ledger extends BookWithInbox {
+  /** Counts what the inbox has recognised: only the page wants to know. */
+  override async receiveMessages(envelopes: OutboxEnvelope[]): Promise<InboxOutcome[]> {
+    const outcomes = await super.receiveMessages(envelopes);
+    const copies = outcomes.filter(({ status }) => status === "duplicate").length;
+    const { kv } = this.ctx.storage;
+    if (copies > 0) kv.put("duplicates", (kv.get<number>("duplicates") ?? 0) + copies);
+    return outcomes;
+  }
+}
+
 export function theLedger(env: { LEDGER: DurableObjectNamespace<Ledger> }): DurableObjectStub<Ledger> {
-  return env.LEDGER.getByName("ledger");
+  return env.LEDGER.getByName(LEDGER);
 }

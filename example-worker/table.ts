@@ -1,78 +1,122 @@
-/** One table of the restaurant: the Durable Object that has an outbox. This file is the whole use of the package. */
+/** One table: locks its slots for bookings, one each, and gives them back. */
 
 import { DurableObject } from "cloudflare:workers";
-import { type OutboxDelivery, type OutboxManager, type OutboxMessage, withTransactionalOutbox } from "../src/index.ts";
-import { type Ledger, theLedger } from "./ledger.ts";
-import type { Booking, Reservation, ReservationEvent, ReservationMessage } from "./reservation.ts";
+import { byType, type InboxNamespace, toDurableObject } from "../src/destinations/index.ts";
+import { type OutboxEnvelope, withTransactionalInbox } from "../src/inbox/index.ts";
+import { type OutboxManager, type OutboxTransaction, withTransactionalOutbox } from "../src/index.ts";
+import { type AnnouncementsEnv, toAnnouncements } from "./announcements.ts";
+import { healthOf } from "./health.ts";
+import { type FromTable, inOrder, type LockSlot, type Release, type ToTable } from "./messages.ts";
+import { INBOX, OUTBOX } from "./settings.ts";
+import type { Health, Lock, Refusal, TableState, TableStatus } from "./states.ts";
 
-interface TableEnv {
-  OUTBOX_MANAGER: OutboxManager<ReservationMessage>;
-  RESERVATIONS: Queue<ReservationEvent>;
-  RECEIVER_URL: string;
-  LEDGER: DurableObjectNamespace<Ledger>;
+interface TableEnv extends AnnouncementsEnv {
+  OUTBOX_MANAGER: OutboxManager<FromTable>;
+  BOOKING: InboxNamespace;
+  TABLE: InboxNamespace;
+  /** The tables that stand in the restaurant from the beginning: numbers 1 to this. */
+  TABLE_COUNT: number;
+  /** How long a slot is kept locked, in seconds. */
+  SLOT_SECONDS: number;
 }
 
-/** What one table shows of itself. */
-export interface TableState {
-  readonly reservations: Reservation[];
-  /** How many messages wait. */
-  readonly pending: number;
-  /** How many attempts have failed in a row. */
-  readonly failures: number;
-}
+/** What a table is after a change. */
+const AFTER = { add: "open", open: "open", close: "closed", remove: "removed" } as const;
 
-export const Table = withTransactionalOutbox(
-  class Table extends DurableObject<TableEnv> {
-    /** Resolves to `null` when somebody else has the table at that time. */
-    async book(table: number, booking: Booking): Promise<Reservation | null> {
-      // Nobody can book between this `get` and the `put`: while a Durable Object reads its storage, it takes no other call.
-      if ((await this.ctx.storage.get(key(booking.slot))) !== undefined) return null;
-      const reservation: Reservation = { id: crypto.randomUUID(), ...booking, bookedAt: Date.now() };
-      // One write. There is no moment at which the table is booked and nobody will be told, nor the other way round.
-      await this.env.OUTBOX_MANAGER.put(key(booking.slot), reservation, { type: "booked", table, reservation });
-      return reservation;
-    }
+export const Table = withTransactionalInbox(
+  withTransactionalOutbox(
+    class Table extends DurableObject<TableEnv> {
+      readonly #toBooking = toDurableObject<FromTable>(this.env.BOOKING, ({ msg }) => msg.bookingId);
+      readonly #toItself = toDurableObject<FromTable>(this.env.TABLE, ({ msg }) => String(msg.table));
 
-    /** Resolves to `null` when there is nothing to cancel. */
-    async cancel(table: number, slot: string): Promise<Reservation | null> {
-      const reservation = await this.ctx.storage.get<Reservation>(key(slot));
-      if (reservation === undefined) return null;
-      await this.env.OUTBOX_MANAGER.delete(key(slot), { type: "cancelled", table, reservation });
-      return reservation;
-    }
+      /** Called by the outbox: each message goes its way, and comes again when that way is blocked. */
+      sendMessages = byType<FromTable>({
+        slot_locked: this.#toBooking,
+        slot_refused: this.#toBooking,
+        slot_over: this.#toBooking,
+        slot_passed: this.#toItself,
+        slot_unlocked: toAnnouncements(this.env),
+      });
 
-    /** Called by the outbox, never over RPC. When it throws, the same messages come again after a backoff. */
-    async sendMessages(messages: OutboxMessage<ReservationMessage>[], { signal }: OutboxDelivery): Promise<void> {
-      // The id stays the same on every attempt. It travels along, because a receiver may see a message twice.
-      const events = messages.map(({ id, msg }) => ({ id, ...msg }));
-      if (this.env.RECEIVER_URL !== "") return post(this.env.RECEIVER_URL, events, signal);
-      // A local queue is never down. The page can pretend that it is, so that one can watch messages wait.
-      if (await theLedger(this.env).isDown()) throw new Error("The queue is down. (It only pretends.)");
-      await this.env.RESERVATIONS.sendBatch(events.map((body) => ({ body })));
-    }
+      /** Called by the inbox, once for each message: all that it does is one commit with the mark "seen". */
+      async receiveMessage({ msg }: OutboxEnvelope<ToTable>, txn: OutboxTransaction<FromTable>): Promise<void> {
+        switch (msg.type) {
+          case "lock_slot":
+            return this.#lock(msg, txn);
+          case "unlock_slot":
+            return this.#unlock(msg, txn, "cancelled");
+          case "slot_passed":
+            return this.#unlock(msg, txn, "passed");
+        }
+      }
 
-    async state(): Promise<TableState> {
-      const reservations = await this.ctx.storage.list<Reservation>({ prefix: "slot:" });
-      const { pending, failures } = await this.env.OUTBOX_MANAGER.stats();
-      return { reservations: [...reservations.values()], pending, failures };
-    }
-  },
-  // Somebody is watching: try again sooner than the defaults would.
-  { retry: { minDelaySeconds: 1, maxDelaySeconds: 4 } },
+      async #lock({ bookingId, table, slot }: LockSlot, txn: OutboxTransaction<FromTable>): Promise<void> {
+        const subject = { bookingId, table, slot };
+        const lock = await txn.get<Lock>(`lock:${slot}`);
+        if (lock?.bookingId !== bookingId) {
+          const reason = refusal(await this.#status(txn), lock);
+          if (reason) {
+            await txn.send({ type: "slot_refused", ...subject, reason }, inOrder(bookingId));
+            return;
+          }
+          const until = Date.now() + this.env.SLOT_SECONDS * 1000;
+          await txn.put<Lock>(`lock:${slot}`, { bookingId, until });
+          // Without the booking's ordering key: whatever has the same key would wait behind this one until the slot is over.
+          await txn.send({ type: "slot_passed", ...subject }, { deliverAt: until });
+        }
+        await txn.send({ type: "slot_locked", ...subject }, inOrder(bookingId));
+      }
+
+      /** Does nothing when the slot is not locked for this booking: it has been unlocked before, or was never locked. */
+      async #unlock({ bookingId, table, slot }: ToTable, txn: OutboxTransaction<FromTable>, reason: Release): Promise<void> {
+        const lock = await txn.get<Lock>(`lock:${slot}`);
+        if (lock?.bookingId !== bookingId) return;
+        await txn.delete(`lock:${slot}`);
+        await txn.send({ type: "slot_unlocked", bookingId, table, slot, reason });
+        if (reason === "passed") await txn.send({ type: "slot_over", bookingId, table, slot }, inOrder(bookingId));
+      }
+
+      async #status(storage: Pick<DurableObjectTransaction, "get">): Promise<TableStatus> {
+        const status = await storage.get<TableStatus>("status");
+        return status ?? (Number(this.ctx.id.name) <= this.env.TABLE_COUNT ? "open" : "removed");
+      }
+
+      /** Gives why that can't be, or `null` when it is done. A closed table keeps its locks; a locked table can't be removed. */
+      async change(action: "add" | "open" | "close" | "remove"): Promise<string | null> {
+        const { name } = this.ctx.id;
+        const status = await this.#status(this.ctx.storage);
+        const [first] = await this.#locks();
+        if (action === "add" && status !== "removed") return `There is a table ${name} already.`;
+        if (action !== "add" && status === "removed") return `There is no table ${name}.`;
+        if (action === "remove" && first) return `Table ${name} is locked at ${first.slot}.`;
+        // Nobody has locked a slot since: while an object reads its storage, it takes no other call.
+        await this.ctx.storage.put("status", AFTER[action]);
+        return null;
+      }
+
+      async state(): Promise<TableState & Health> {
+        const [status, locks, health] = await Promise.all([
+          this.#status(this.ctx.storage),
+          this.#locks(),
+          healthOf(this.env.OUTBOX_MANAGER),
+        ]);
+        return { table: Number(this.ctx.id.name), status, locks, ...health };
+      }
+
+      async #locks(): Promise<TableState["locks"]> {
+        const locks = await this.ctx.storage.list<Lock>({ prefix: "lock:" });
+        return Array.from(locks, ([key, lock]) => ({ slot: key.slice("lock:".length), ...lock }));
+      }
+    },
+    OUTBOX,
+  ),
+  INBOX,
 );
 
 export type Table = InstanceType<typeof Table>;
 
-function key(slot: string): string {
-  return `slot:${slot}`;
-}
-
-/**
- * The destination of `npm run demo`, which kills the runtime. Locally a queue lives in the memory of that same process
- * and dies with it, messages that it has already accepted included. The real one does not. So that the demo counts
- * the outbox's losses and not those of the simulator, its receiver is another process.
- */
-async function post(url: string, events: ReservationEvent[], signal: AbortSignal): Promise<void> {
-  const response = await fetch(url, { method: "POST", body: JSON.stringify(events), signal });
-  if (!response.ok) throw new Error(`The receiver answered ${response.status}.`);
+function refusal(status: TableStatus, lock: Lock | undefined): Refusal | null {
+  if (status === "removed") return "no such table";
+  if (status === "closed") return "closed";
+  return lock ? "taken" : null;
 }

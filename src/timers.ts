@@ -15,12 +15,12 @@ export interface Timers {
 }
 
 export function timersOf(): Timers {
-  const waiting = new Set<{ due: number; work: () => unknown; native: number }>();
+  const waiting = new Set<{ due: number; work: () => unknown; native: ReturnType<typeof setTimeout> | undefined }>();
   let sections = 0;
 
   const timers: Timers = {
     after(ms, work) {
-      const timer = { due: Date.now() + ms, work, native: 0 };
+      const timer = { due: Date.now() + ms, work, native: undefined };
       waiting.add(timer);
       if (sections === 0) start(timer);
       return () => {
@@ -39,7 +39,7 @@ export function timersOf(): Timers {
     },
   };
 
-  function start(timer: { due: number; work: () => unknown; native: number }): void {
+  function start(timer: { due: number; work: () => unknown; native: ReturnType<typeof setTimeout> | undefined }): void {
     timer.native = setTimeout(
       () => {
         waiting.delete(timer);

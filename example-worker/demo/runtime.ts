@@ -13,6 +13,8 @@ import { Miniflare } from "miniflare";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const READY_MS = 20_000;
 const LOG_CHARACTERS = 20_000;
+/** No slot passes while the demo counts. */
+const SLOT_SECONDS = 86_400;
 
 /** Every process that this one has started. Node tells of each, so that none has to be searched for by its name. */
 const started: ChildProcess[] = [];
@@ -26,6 +28,8 @@ export class Runtime {
   #url = "";
   /** How often workerd has been killed. */
   kills = 0;
+  /** Messages that an inbox has recognised, of which the log tells. */
+  duplicates = 0;
   /** The end of what workerd has complained about. It does complain of being killed, so it is shown only when the demo fails. */
   log = "";
 
@@ -38,7 +42,7 @@ export class Runtime {
   }
 
   /** Builds the worker as `wrangler deploy` would upload it, and starts it with the bindings of wrangler.toml. */
-  async start(tableCount: number, receiverUrl: string, signal: AbortSignal): Promise<void> {
+  async start(tableCount: number, signal: AbortSignal): Promise<void> {
     const wrangler = join(ROOT, "node_modules/wrangler/bin/wrangler.js");
     const bundle = join(this.#folder, "bundle");
     await promisify(execFile)(process.execPath, [wrangler, "deploy", "--dry-run", "--outdir", bundle], { cwd: ROOT, signal });
@@ -47,10 +51,16 @@ export class Runtime {
       modulesRoot: bundle,
       scriptPath: join(bundle, "index.js"),
       compatibilityDate: "2026-07-01",
-      durableObjects: { TABLE: { className: "Table", useSQLite: true }, LEDGER: { className: "Ledger", useSQLite: true } },
+      durableObjects: {
+        BOOKING: { className: "Booking", useSQLite: true },
+        TABLE: { className: "Table", useSQLite: true },
+        LEDGER: { className: "Ledger", useSQLite: true },
+      },
       durableObjectsPersist: join(this.#folder, "storage"),
-      queueProducers: { RESERVATIONS: "reservations" },
-      bindings: { TABLE_COUNT: tableCount, RECEIVER_URL: receiverUrl },
+      // Locally a queue lives in the memory of the process, and forgets with it what it had accepted. So nothing here counts on it.
+      queueProducers: { ANNOUNCEMENTS: "announcements" },
+      queueConsumers: { announcements: { maxBatchSize: 100, maxBatchTimeout: 0 } },
+      bindings: { TABLE_COUNT: tableCount, SLOT_SECONDS },
       host: "127.0.0.1",
       port: 0,
       cf: false,
@@ -58,6 +68,7 @@ export class Runtime {
         for (const stream of [stdout, stderr]) {
           stream.setEncoding("utf8").on("data", (text: string) => {
             this.log = (this.log + text).slice(-LOG_CHARACTERS);
+            this.duplicates += text.match(/^duplicate /gm)?.length ?? 0;
           });
         }
       },
@@ -80,7 +91,7 @@ export class Runtime {
     const end = Date.now() + READY_MS;
     while (Date.now() < end) {
       if (this.#workerd !== undefined) {
-        const response = await this.fetch("/report", { signal }).catch(() => null);
+        const response = await this.fetch("/state", { signal }).catch(() => null);
         if (response?.ok) return;
       }
       await pause(20, undefined, { signal });

@@ -5,8 +5,10 @@ const REFRESH_MS = 1000;
 /** The element with this id. */
 const at = (id) => document.getElementById(id);
 
-/** The buttons, by `table slot`: made once, so that a refresh takes no one's focus away. */
-const slotButtons = new Map();
+/** What is made for each table, by its number: made once, so that a refresh takes no one's focus away. */
+const cards = new Map();
+/** The state of each booking when it was last seen, so that a change can be told. */
+const seen = new Map();
 let down = false;
 
 function element(name, properties, ...children) {
@@ -15,57 +17,106 @@ function element(name, properties, ...children) {
   return made;
 }
 
-function makeTables({ tables, slots }) {
-  for (const { table } of tables) {
-    const grid = element("div", { className: "slots" });
-    for (const slot of slots) {
-      const button = element("button", { type: "button", className: "slot" });
-      button.addEventListener("click", () => toggle(table, slot, button));
-      slotButtons.set(`${table} ${slot}`, button);
-      grid.append(button);
-    }
-    const note = element("span", { id: `note-${table}` });
-    at("tables").append(element("article", { className: "table" }, element("h3", {}, `Table ${table}`, note), grid));
-  }
+function button(className, onClick) {
+  const made = element("button", { type: "button", className });
+  made.addEventListener("click", onClick);
+  return made;
 }
 
-function showTable({ table, reservations, pending, failures }, slots) {
-  const taken = new Map(reservations.map((reservation) => [reservation.slot, reservation]));
-  for (const slot of slots) {
-    const button = slotButtons.get(`${table} ${slot}`);
-    const reservation = taken.get(slot);
-    const name = reservation === undefined ? "free" : reservation.guest;
-    button.setAttribute("aria-pressed", String(reservation !== undefined));
-    button.ariaLabel = `Table ${table} at ${slot}, ${reservation === undefined ? "free" : `${name}, ${reservation.seats} seats`}`;
-    button.title = reservation === undefined ? "Book" : `${name}, ${reservation.seats} seats. Cancel`;
-    button.replaceChildren(slot, element("small", { textContent: name }));
-  }
-  const failed = failures === 0 ? "" : `, ${failures} ${failures === 1 ? "failure" : "failures"}`;
-  at(`note-${table}`).textContent = pending === 0 ? "" : `${pending} pending${failed}`;
+function makeCard({ table }, slots) {
+  const slotButtons = new Map(slots.map((slot) => [slot, button("slot", () => toggle(table, slot))]));
+  const closing = button("change", () => change(table, cards.get(table).state.status === "open" ? "close" : "open"));
+  const removing = button("change", () => change(table, cards.get(table).state.status === "removed" ? "add" : "remove"));
+  const note = element("span", {});
+  const title = element("h3", {}, `Table ${table}`, note);
+  const grid = element("div", { className: "slots" }, ...slotButtons.values());
+  at("tables").append(element("article", { className: "table" }, title, grid, element("p", {}, closing, removing)));
+  return { slotButtons, closing, removing, note, state: null };
 }
 
-function showArrivals(latest) {
-  at("nothing").hidden = latest.length > 0;
-  at("arrivals").replaceChildren(
-    ...latest.map(({ id, type, table, reservation }) => {
-      const cells = [type, table, reservation.slot, reservation.guest, id];
-      return element("tr", {}, ...cells.map((cell) => element("td", { textContent: cell })));
-    }),
+function showTable(state, { slots, bookings }) {
+  const { table, status, locks } = state;
+  const card = cards.get(table) ?? makeCard(state, slots);
+  card.state = state;
+  cards.set(table, card);
+  card.note.textContent = status;
+  for (const [slot, slotButton] of card.slotButtons) {
+    const lock = locks.find((one) => one.slot === slot);
+    const guest = lock && (bookings.find(({ bookingId }) => bookingId === lock.bookingId)?.guest ?? "somebody");
+    const asked = bookings.some((booking) => booking.state === "initiated" && booking.table === table && booking.slot === slot);
+    const text = guest ?? (asked ? "asked…" : status === "open" ? "free" : status);
+    slotButton.setAttribute("aria-pressed", String(lock !== undefined));
+    slotButton.ariaLabel = `Table ${table} at ${slot}, ${lock ? `locked for ${guest}: cancel` : `${text}: book`}`;
+    slotButton.title = lock ? `Cancel. Locked until ${new Date(lock.until).toLocaleTimeString()}` : "Book";
+    slotButton.replaceChildren(slot, element("small", { textContent: text }));
+  }
+  label(card.closing, status === "open" ? "Close" : "Open", table);
+  label(card.removing, status === "removed" ? "Add" : "Remove", table);
+  card.closing.hidden = status === "removed";
+}
+
+function label(made, text, table) {
+  made.textContent = text;
+  made.ariaLabel = `${text} table ${table}`;
+}
+
+/** Fills a table with rows of texts, or says that there is nothing. */
+function showRows(id, rows) {
+  const columns = at(id).parentElement.querySelectorAll("th").length;
+  const nothing = element("tr", {}, element("td", { className: "quiet", colSpan: columns, textContent: "Nothing." }));
+  const filled = rows.map((cells) => element("tr", {}, ...cells.map((textContent) => element("td", { textContent }))));
+  at(id).replaceChildren(...(filled.length > 0 ? filled : [nothing]));
+}
+
+/** Says what has become of bookings since the last look. */
+function tellChanges(bookings) {
+  const changed = bookings.filter(({ bookingId, state }) => seen.has(bookingId) && seen.get(bookingId) !== state);
+  for (const { bookingId, state } of bookings) seen.set(bookingId, state);
+  if (changed.length === 0) return;
+  const told = changed.map(
+    ({ guest, table, slot, state, reason }) => `${guest}, table ${table} at ${slot}: ${reason ? `${state}, ${reason}` : state}.`,
+  );
+  notice(
+    told.join(" "),
+    changed.every(({ state }) => state === "refused"),
   );
 }
 
-function show({ tables, slots, ledger }) {
-  if (slotButtons.size === 0) makeTables({ tables, slots });
-  for (const table of tables) showTable(table, slots);
-  showArrivals(ledger.latest);
-  const pending = tables.reduce((sum, table) => sum + table.pending, 0);
-  at("booked").textContent = tables.reduce((sum, table) => sum + table.reservations.length, 0);
-  at("pending").textContent = pending;
-  at("pending-stop").classList.toggle("waiting", pending > 0);
+function show(state) {
+  const { tables, bookings, ledger, slotSeconds } = state;
+  for (const table of tables) showTable(table, state);
+  tellChanges(bookings);
+  showRows(
+    "bookings",
+    bookings.map(({ guest, table, slot, state, reason, bookingId }) => [
+      guest,
+      table,
+      slot,
+      reason ? `${state}: ${reason}` : state,
+      bookingId,
+    ]),
+  );
+  const senders = [
+    ...bookings.map((booking) => ({ ...booking, from: `booking of ${booking.guest}` })),
+    ...tables.map((table) => ({ ...table, from: `table ${table.table}` })),
+  ];
+  const waiting = senders.flatMap(({ from, waiting, breaker }) => waiting.map(({ type, bookingId }) => [type, from, breaker, bookingId]));
+  showRows("messages", waiting);
+  showRows(
+    "arrivals",
+    ledger.latest.map(({ type, reason, table, slot, correlationId }) => [reason ? `${type}: ${reason}` : type, table, slot, correlationId]),
+  );
+  const open = senders.filter(({ breaker }) => breaker === "open").length;
+  at("confirmed").textContent = tables.reduce((sum, { locks }) => sum + locks.length, 0);
+  at("waiting").textContent = waiting.length;
+  at("waiting-stop").classList.toggle("alert", waiting.length > 0);
+  at("breaker").textContent = open === 0 ? "closed" : `${open} open`;
+  at("breaker-stop").classList.toggle("alert", open > 0);
   at("arrived").textContent = ledger.arrived;
   at("duplicates").textContent = ledger.duplicates;
+  at("slot-seconds").textContent = slotSeconds;
   down = ledger.down;
-  at("outage").classList.toggle("waiting", down);
+  at("outage").setAttribute("aria-pressed", String(down));
   at("outage").textContent = down ? "Bring the queue back" : "Take the queue down";
 }
 
@@ -74,31 +125,40 @@ function notice(text, isError) {
   at("notice").classList.toggle("error", isError);
 }
 
-/** Does something, tells in the notice how it went, and shows the result at once. */
-async function post(path, body, done) {
+/** Does something, tells in the notice how it went, and shows the result at once. Gives what was answered when it went well. */
+async function send(method, path, body, done) {
   try {
-    const response = await fetch(path, { method: "POST", body: JSON.stringify(body) });
+    const response = await fetch(path, { method, body: body && JSON.stringify(body) });
     const answer = await response.json();
     notice(response.ok ? done : answer.error, !response.ok);
+    if (response.ok && answer.bookingId) seen.set(answer.bookingId, answer.state);
     await refresh();
   } catch {
     notice("The restaurant does not answer.", true);
   }
 }
 
-function toggle(table, slot, button) {
-  if (button.getAttribute("aria-pressed") === "true") {
-    return post(`/tables/${table}/cancel`, { slot }, `Cancelled table ${table} at ${slot}.`);
-  }
-  const booking = { slot, guest: at("guest").value, seats: at("seats").valueAsNumber };
-  return post(`/tables/${table}/book`, booking, `Booked table ${table} at ${slot}.`);
+function toggle(table, slot) {
+  const lock = cards.get(table).state.locks.find((one) => one.slot === slot);
+  if (lock) return send("POST", `/bookings/${lock.bookingId}/cancel`, undefined, `Cancelled. Table ${table} is told to unlock ${slot}.`);
+  const guest = at("guest").value;
+  const guests = at("rivals").checked ? [guest, `${guest}, too`] : [guest];
+  return Promise.all(guests.map((name) => book({ table, slot, guest: name, seats: at("seats").valueAsNumber })));
+}
+
+function book(wish) {
+  return send("PUT", `/bookings/${crypto.randomUUID()}`, wish, `Asking for table ${wish.table} at ${wish.slot}…`);
+}
+
+function change(table, action) {
+  return send("POST", `/tables/${table}/${action}`, undefined, `Table ${table}: ${action}.`);
 }
 
 at("outage").addEventListener("click", () => {
   const done = down
     ? "The queue is back. What waits is delivered with the next retry."
-    : "The queue is down. Book something: its message waits.";
-  return post("/outage", { down: !down }, done);
+    : "The queue is down. Bookings go on, and their announcements wait.";
+  return send("POST", "/outage", { down: !down }, done);
 });
 
 /** A slow answer that is overtaken by a newer one is not shown. */

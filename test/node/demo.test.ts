@@ -9,18 +9,19 @@ import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { BookingState, Health, Report } from "../../example-worker/states.ts";
+import { judge } from "../../example-worker/verdict.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 describe("npm run demo", () => {
-  it("loses nothing in three kills", async () => {
+  it("books no slot twice and loses no booking in three kills", async () => {
     const args = ["example-worker/demo.ts", "--bookings", "60", "--kills", "3"];
     // A non-zero exit code rejects, and shows what the demo has printed.
     const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: ROOT, timeout: 55_000 });
-    const counts = Object.fromEntries([...stdout.matchAll(/^(\w+) +(\d+) {3}/gm)].map(([, name, count]) => [name, Number(count)]));
-    expect(counts, stdout).toMatchObject({ kills: 3, asked: 60, lost: 0, ghosts: 0, forgotten: 0 });
-    expect(counts.committed).toBeGreaterThan(0);
-    expect(counts.delivered).toBe(counts.committed);
+    const counts = Object.fromEntries([...stdout.matchAll(/^([a-z -]+?) +(\d+) {3}/gm)].map(([, name, count]) => [name, Number(count)]));
+    expect(counts, stdout).toMatchObject({ kills: 3, bookings: 60, confirmed: 30, refused: 30 });
+    expect(counts, stdout).toMatchObject({ "double-booked": 0, unsold: 0, lost: 0, "at odds": 0, undelivered: 0 });
   });
 
   it.each([
@@ -77,62 +78,76 @@ describe("npm start", () => {
     expect(await response.text()).toContain("<h1>A restaurant with an outbox</h1>");
   });
 
-  it("hands a booking and its cancellation to the queue, and the ledger has seen both", async () => {
-    const booked = await post("/tables/3/book", { slot: "19:00", guest: "Ada", seats: 2 });
-    expect(booked.status).toBe(201);
-    const cancelled = await post("/tables/3/cancel", { slot: "19:00" });
-    expect(cancelled.status).toBe(200);
-    const { reservation } = booked.body as { reservation: { id: string } };
-    const arrived = async () => ((await get("/report")) as { arrived: { type: string; reservation: { id: string } }[] }).arrived;
-    await until(async () => (await arrived()).length === 2);
+  it("confirms a booking, cancels it, and announces both through the queue", async () => {
+    const id = await book(3, "19:00");
+    await until(async () => (await booking(id)).state === "confirmed");
+    expect((await send("POST", `/bookings/${id}/cancel`)).status).toBe(200);
+    const announced = async () => (await state()).ledger.latest.filter(({ bookingId }) => bookingId === id).map(({ type }) => type);
+    await until(async () => (await announced()).length === 3);
     // The order of a queue is best effort.
-    const types = (await arrived()).filter((event) => event.reservation.id === reservation.id).map(({ type }) => type);
-    expect(types.sort()).toEqual(["booked", "cancelled"]);
-    expect(await get("/report")).toMatchObject({ committed: [], pending: 0, duplicates: 0 });
+    expect((await announced()).sort()).toEqual(["booking_cancelled", "booking_confirmed", "slot_unlocked"]);
+    expect(judge(await report())).toMatchObject({ waiting: 0, dead: 0, doubleBooked: [], atOdds: [] });
   });
 
-  it("keeps a message while the queue is down, and delivers it afterwards", async () => {
-    await post("/outage", { down: true });
-    await post("/tables/5/book", { slot: "20:00", guest: "Grace", seats: 4 });
-    const failures = async () => ((await get("/state")) as { tables: { failures: number }[] }).tables[4]?.failures ?? 0;
-    await until(async () => (await failures()) > 0);
-    expect(await get("/report")).toMatchObject({ pending: 1 });
-    await post("/outage", { down: false });
-    await until(async () => ((await get("/report")) as { pending: number }).pending === 0);
+  it("keeps announcements while the queue is down, and delivers them afterwards", async () => {
+    await send("POST", "/outage", { down: true });
+    const id = await book(5, "20:00");
+    await until(async () => (await booking(id)).breaker === "open");
+    expect(await booking(id)).toMatchObject({ state: "confirmed", waiting: [{ type: "booking_confirmed", bookingId: id }] });
+    await send("POST", "/outage", { down: false });
+    await until(async () => (await booking(id)).waiting.length === 0);
+    await until(async () => (await state()).ledger.latest.some(({ bookingId }) => bookingId === id));
   });
 
+  const wish = { table: 1, slot: "19:00", guest: "Ada", seats: 2 };
   it.each([
-    ["an unknown table", "/tables/9/book", { slot: "19:00", guest: "Ada", seats: 2 }, /table must be a number from 1 to 8/],
-    ["a table that is no number", "/tables/x/book", { slot: "19:00", guest: "Ada", seats: 2 }, /table must be a number/],
-    ["an unknown slot", "/tables/1/book", { slot: "3 am", guest: "Ada", seats: 2 }, /"slot" must be one of 18:00/],
-    ["no guest", "/tables/1/book", { slot: "19:00", guest: " ", seats: 2 }, /"guest" must be a name/],
-    ["a long name", "/tables/1/book", { slot: "19:00", guest: "A".repeat(41), seats: 2 }, /1 to 40 characters/],
-    ["half a seat", "/tables/1/book", { slot: "19:00", guest: "Ada", seats: 0.5 }, /"seats" must be an integer/],
-    ["no object", "/tables/1/book", [], /must be a JSON object/],
-    ["a word for an outage", "/outage", { down: "yes" }, /"down" must be true or false/],
-  ])("refuses %s and writes nothing", async (_, path, body, message) => {
-    const before = await get("/report");
-    const response = await post(path, body);
-    expect(response).toEqual({ status: 400, body: { error: expect.stringMatching(message) } });
-    expect(await get("/report")).toEqual(before);
+    ["a table that is no number", "PUT", "/bookings/12345678", { ...wish, table: "1" }, /"table" must be an integer from 1 to 9999/],
+    ["an unknown slot", "PUT", "/bookings/12345678", { ...wish, slot: "3 am" }, /"slot" must be one of 18:00/],
+    ["no guest", "PUT", "/bookings/12345678", { ...wish, guest: " " }, /"guest" must be a name/],
+    ["a long name", "PUT", "/bookings/12345678", { ...wish, guest: "A".repeat(41) }, /1 to 40 characters/],
+    ["half a seat", "PUT", "/bookings/12345678", { ...wish, seats: 0.5 }, /"seats" must be an integer/],
+    ["no object", "PUT", "/bookings/12345678", [], /must be a JSON object/],
+    ["an id that is none", "PUT", "/bookings/1", wish, /id must be 8 to 64 letters/],
+    ["to change a table that can't be", "POST", "/tables/9/open", undefined, /"table" must be an integer from 1 to 8/],
+    ["a word for an outage", "POST", "/outage", { down: "yes" }, /"down" must be true or false/],
+  ])("refuses %s and writes nothing", async (_, method, path, body, message) => {
+    const before = await report();
+    expect(await send(method, path, body)).toEqual({ status: 400, body: { error: expect.stringMatching(message) } });
+    expect(await report()).toEqual(before);
   });
 
-  it("refuses what is taken, what is not booked, what is no JSON and what does not exist", async () => {
-    const booking = { slot: "21:00", guest: "Edsger", seats: 2 };
-    expect((await post("/tables/2/book", booking)).status).toBe(201);
-    expect(await post("/tables/2/book", booking)).toEqual({ status: 409, body: { error: "Table 2 is taken at 21:00." } });
-    expect(await post("/tables/2/cancel", { slot: "18:00" })).toMatchObject({ status: 409 });
-    expect((await fetch(`${url}/tables/2/book`, { method: "POST", body: "{" })).status).toBe(400);
-    expect((await fetch(`${url}/nothing`)).status).toBe(404);
+  it("refuses what can't be cancelled, what is no JSON and what does not exist", async () => {
+    const [first, second] = [await book(2, "21:00"), await book(2, "21:00")];
+    await until(async () => (await booking(second)).state === "refused");
+    expect((await booking(first)).state).toBe("confirmed");
+    expect(await send("POST", `/bookings/${second}/cancel`)).toEqual({ status: 409, body: { error: "This booking is refused." } });
+    expect((await send("POST", "/bookings/nobody-knows/cancel")).status).toBe(404);
+    expect((await send("GET", "/bookings/nobody-knows")).status).toBe(404);
+    expect((await fetch(`${url}/bookings/12345678`, { method: "PUT", body: "{" })).status).toBe(400);
+    for (const path of ["/tables/1/paint", "/bookings/12345678/eat", "/nothing"]) expect((await send("POST", path)).status).toBe(404);
   });
 
-  async function post(path: string, body: unknown): Promise<{ status: number; body: unknown }> {
-    const response = await fetch(url + path, { method: "POST", body: JSON.stringify(body) });
-    return { status: response.status, body: await response.json() };
+  async function book(table: number, slot: string): Promise<string> {
+    const id = crypto.randomUUID();
+    expect((await send("PUT", `/bookings/${id}`, { table, slot, guest: "Ada", seats: 2 })).status).toBe(202);
+    return id;
   }
 
-  async function get(path: string): Promise<unknown> {
-    return (await fetch(url + path)).json();
+  async function booking(id: string): Promise<BookingState & Health> {
+    return (await send("GET", `/bookings/${id}`)).body as BookingState & Health;
+  }
+
+  async function report(): Promise<Report> {
+    return (await send("GET", "/report")).body as Report;
+  }
+
+  async function state(): Promise<{ ledger: { latest: { type: string; bookingId: string }[] } }> {
+    return (await send("GET", "/state")).body as { ledger: { latest: { type: string; bookingId: string }[] } };
+  }
+
+  async function send(method: string, path: string, body?: unknown): Promise<{ status: number; body: unknown }> {
+    const response = await fetch(url + path, { method, ...(body !== undefined && { body: JSON.stringify(body) }) });
+    return { status: response.status, body: await response.json() };
   }
 
   /** Polls until the fact holds. While nothing answers yet, it does not. */

@@ -135,4 +135,6 @@ function form(): typeof Box {
 export const SqliteForm: typeof Box = form();
 export const KvForm: typeof Box = form();
 
+export { KvInbox, SqliteInbox } from "./inbox-worker.ts";
+
 export default {} satisfies ExportedHandler<Env>;

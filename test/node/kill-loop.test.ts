@@ -1,0 +1,18 @@
+/** A hundred SIGKILLs at random times, under load that writes in every way there is. Replay with OUTBOX_SEED. */
+import { expect, it } from "vitest";
+import { killLoop } from "./kill-loop.ts";
+import { lineOf } from "./kill-loop-report.ts";
+
+const KILLS = Number(process.env.OUTBOX_KILLS ?? 100);
+const SEED = Number(process.env.OUTBOX_SEED ?? Math.floor(Math.random() * 2 ** 31));
+
+it(`loses and invents nothing in ${KILLS} kills at random times`, { timeout: 60_000 + KILLS * 2000 }, async () => {
+  const report = await killLoop({ kills: KILLS, seed: SEED });
+  console.log(`OUTBOX_SEED=${SEED} ${lineOf(report)}`);
+  expect(report.wrong.slice(0, 20)).toEqual([]);
+  expect(report).toMatchObject({ kills: KILLS, lost: 0, ghosts: 0 });
+  // Enough happened for the test to say something.
+  expect(report.committed).toBeGreaterThan(KILLS * 10);
+  expect(report.starting).toBeGreaterThan(0);
+  expect(report.delivered + report.dead).toBeGreaterThan(KILLS * 10);
+});

@@ -1,0 +1,153 @@
+/** The worker of the load: an object that stores as many messages as it is told, hands them to itself, and counts what each costs in storage. */
+import { DurableObject } from "cloudflare:workers";
+import type { OutboxManager, OutboxMessage, OutboxStats } from "../../../src/index.ts";
+import { withTransactionalOutbox } from "../../../src/index.ts";
+import type { Costs, Delivered } from "../words.ts";
+
+interface Message {
+  readonly n: number;
+  readonly text: string;
+}
+
+interface Env extends Record<string, unknown> {
+  OUTBOX_MANAGER: OutboxManager<Message>;
+}
+
+/** Puts of one turn: then others have a turn, and what was written goes to disk. */
+const TOGETHER = 100;
+
+class Box extends DurableObject<Env> {
+  #delivered = 0;
+  #disordered = 0;
+  #last = 0;
+  /** From so many delivered messages on the outbox is paused. */
+  #until = Number.POSITIVE_INFINITY;
+
+  pause(): Promise<void> {
+    return this.env.OUTBOX_MANAGER.pause();
+  }
+
+  /** Puts so many messages, numbered from `first`. */
+  async fill(first: number, count: number): Promise<void> {
+    for (let n = first; n < first + count; ) {
+      const puts: Promise<unknown>[] = [];
+      for (let left = Math.min(TOGETHER, first + count - n); left > 0; left--, n++) puts.push(this.#put(n));
+      await Promise.all(puts);
+    }
+  }
+
+  /** The same one after the other: what a single put costs. */
+  async put(first: number, count: number): Promise<void> {
+    for (let n = first; n < first + count; n++) await this.#put(n);
+  }
+
+  #put(n: number): Promise<unknown> {
+    return this.env.OUTBOX_MANAGER.put("state", n, { n, text: `message ${n} of about a hundred bytes ${"x".repeat(60)}` });
+  }
+
+  /** Lets so many be delivered, and no more. */
+  async deliver(count: number): Promise<Delivered> {
+    const { OUTBOX_MANAGER: outbox } = this.env;
+    this.#until = this.#delivered + count;
+    await outbox.resume();
+    while (this.#delivered < this.#until) {
+      await outbox.flush();
+      if ((await outbox.stats()).pending === 0) break;
+    }
+    return { delivered: this.#delivered, disordered: this.#disordered };
+  }
+
+  stats(): Promise<OutboxStats> {
+    return this.env.OUTBOX_MANAGER.stats();
+  }
+
+  async sendMessages(messages: OutboxMessage<Message>[]): Promise<void> {
+    for (const { msg, sequence } of messages) {
+      if (sequence !== this.#last + 1 || msg.n !== sequence) this.#disordered++;
+      this.#last = sequence;
+    }
+    this.#delivered += messages.length;
+    if (this.#delivered >= this.#until) await this.env.OUTBOX_MANAGER.pause();
+  }
+}
+
+/** A wrapped box whose storage counts, below the outbox. */
+function counted(): new (ctx: DurableObjectState, env: Env) => Box {
+  const Wrapped = withTransactionalOutbox(class extends Box {});
+  return class extends Wrapped {
+    readonly #costs: Costs;
+
+    constructor(ctx: DurableObjectState, env: Env) {
+      const costs: Costs = { rows: 0, reads: 0, read: 0, alarms: 0 };
+      count(ctx.storage, costs);
+      super(ctx, env);
+      this.#costs = costs;
+    }
+
+    /** What was done since the last look. */
+    costs(): Costs {
+      const costs = { ...this.#costs };
+      Object.assign(this.#costs, { rows: 0, reads: 0, read: 0, alarms: 0 });
+      return costs;
+    }
+  };
+}
+
+/** Own methods that count and pass on. The outbox defines its own above them. */
+function count(storage: DurableObjectStorage, costs: Costs): void {
+  const define = (
+    name: "get" | "list" | "put" | "delete" | "setAlarm",
+    before: (first: unknown) => void,
+    after?: (result: unknown) => void,
+  ) => {
+    const native = storage[name].bind(storage) as (...args: unknown[]) => Promise<unknown>;
+    const value = (first: unknown, ...rest: unknown[]): Promise<unknown> => {
+      before(first);
+      const result = native(first, ...rest);
+      if (!after) return result;
+      return result.then((found) => {
+        after(found);
+        return found;
+      });
+    };
+    Object.defineProperty(storage, name, { value, configurable: true, writable: true });
+  };
+  const keysOf = (first: unknown): number =>
+    typeof first === "string" ? 1 : Array.isArray(first) ? first.length : Object.keys(first as object).length;
+  define("put", (first) => {
+    costs.rows += keysOf(first);
+  });
+  define("delete", (first) => {
+    costs.rows += keysOf(first);
+  });
+  define("setAlarm", () => {
+    costs.alarms++;
+  });
+  define("get", () => {
+    costs.reads++;
+    costs.read++;
+  });
+  define(
+    "list",
+    () => {
+      costs.reads++;
+    },
+    (found) => {
+      costs.read += (found as Map<string, unknown>).size;
+    },
+  );
+}
+
+export class SqliteBox extends counted() {}
+export class KvBox extends counted() {}
+
+export default {
+  /** `/<class>/<method>` with the arguments as JSON: each class has one object. */
+  async fetch(request, env) {
+    const [name = "", method = ""] = new URL(request.url).pathname.slice(1).split("/");
+    const namespace = env[name] as DurableObjectNamespace;
+    const stub = namespace.get(namespace.idFromName("one")) as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>;
+    const result = await stub[method]?.(...((await request.json()) as unknown[]));
+    return result === undefined ? new Response(null) : Response.json(result);
+  },
+} satisfies ExportedHandler<Env>;
