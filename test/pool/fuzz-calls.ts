@@ -30,7 +30,7 @@ const NOTHING = { stored: 0, receipts: [], own: [] } as const;
 
 const KEYS = ["a", "b", "c", "__proto__", "constructor", "toString", "", " ", "key:✓", "k".repeat(2000)];
 
-const junk = (draw: Draw): unknown => (draw.chance(0.003) ? draw.named(TOO_LARGE) : draw.named(JUNK));
+const junk = (draw: Draw): unknown => (draw.chance(0.0005) ? draw.named(TOO_LARGE) : draw.named(JUNK));
 
 /** Of an argument that is to be checked, half of all draws are junk. */
 const either = <T>(draw: Draw, sane: (draw: Draw) => T): T => (draw.chance(0.5) ? sane(draw) : (junk(draw) as T));
@@ -123,7 +123,7 @@ function ownOf(entries: unknown): Result["own"] {
 }
 
 async function putEntries(draw: Draw, target: Target): Promise<Result> {
-  const count = draw.chance(0.02) ? 130 : draw.below(4);
+  const count = draw.chance(0.007) ? 130 : draw.below(4);
   const rows = Array.from({ length: count }, (_, n) => [count > 4 ? `wide:${n}` : draw.pick(KEYS), draw.named(PLAIN)]);
   if (draw.chance(0.3)) rows.push([draw.pick(KEYS), junk(draw)]);
   if (draw.chance(0.05)) rows.push(["\u{10FFFF}x", 1]);
