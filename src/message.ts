@@ -15,7 +15,7 @@ export interface OutboxMessage<M = unknown> {
   readonly msg: M;
   /** Where it comes from: the object's id and the epoch of its stream, joined by a colon. */
   readonly source: string;
-  /** Its number in the stream: from 1, without gaps, in put order. */
+  /** Its number in the stream: from 1, in put order. One stays unused where storage refused a put that others of its turn followed. */
   readonly sequence: number;
   /**
    * How often it has been handed to `sendMessages`, this time included: 1 at first. Nothing is written when a call begins, so after a crash
