@@ -239,9 +239,9 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
     async pause() {
       await gate(parts);
       memory.paused = true;
-      const saved = store.saveHeader();
+      // The header says whose alarm stands from now on.
       void wake();
-      return saved;
+      return store.saveHeader();
     },
 
     async resume() {
