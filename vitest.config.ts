@@ -11,7 +11,7 @@ const bound = (names: string[], useSQLite: boolean) =>
 export default defineConfig({
   test: {
     // Most tests wait for alarms: more files at a time than there are cores.
-    maxWorkers: 4,
+    maxWorkers: 3,
     reporters: TEST_RESULTS ? ["default", ["json", { outputFile: TEST_RESULTS }]] : ["default"],
     projects: [
       {

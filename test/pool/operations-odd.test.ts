@@ -63,7 +63,7 @@ onBothBackends("deleteAll by the object's own code", (backend) => {
     const stub = await withDead(backend, 3);
     await inside(stub, (_, outbox) => outbox.pause());
     await inside(stub, async (_, outbox) => {
-      await outbox.send("known", { id: "order", key: "k", delaySeconds: 0.2 });
+      await outbox.send("known", { id: "order", key: "k", delaySeconds: 2 });
       await outbox.send("blocked", { key: "k" });
       await outbox.put("own", 1, "pending");
     });

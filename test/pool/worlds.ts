@@ -37,9 +37,9 @@ export function setIn(stub: Stub, ms: number): Promise<number> {
 export const getAlarm = (stub: Stub): Promise<number | null> => inside(stub, (_, __, { storage }) => storage.getAlarm());
 
 /** How late an alarm may come on a busy machine, in milliseconds. */
-const LATE_MS = 1000;
+const LATE_MS = 2500;
 /** After a crash it may also have to wait until the platform repeats the call that died, about two seconds later. */
-export const LATE_AFTER_CRASH_MS = 3500;
+export const LATE_AFTER_CRASH_MS = 5000;
 
 /** Waits for the alarm with this number, from 1, and asserts that it came at its time and was told that time. */
 export async function expectFired(stub: Stub, number: number, scheduledTime: number, retryCount = 0, lateMs = LATE_MS): Promise<void> {
