@@ -113,8 +113,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "drops the object's own alarm while messages wait",
     file: "alarm.ts",
-    find: "const time = Math.max(Math.min(wake, due), now + 1, floor + 1);",
-    replace: "const time = Math.max(wake < NEVER ? wake : due, now + 1, floor + 1);",
+    find: "    memory.own = own;\n    memory.running",
+    replace: "    memory.own = memory.wake < NEVER ? null : own;\n    memory.running",
     found: [stories, crashes("own alarm"), pool("alarm")],
   },
   {
