@@ -1,9 +1,9 @@
 /** One call of `sendMessages`: its time limit, and the outcomes that it gives to single messages. */
 
-import { seconds } from "./envelope.js";
 import { expected, OutboxError } from "./errors.js";
 import type { OutboxDelivery, OutboxMessage } from "./message.js";
 import type { Settings } from "./options.js";
+import { seconds } from "./put-options.js";
 import type { Cancel, Timers } from "./timers.js";
 
 /** The longest text of an error that is kept with a message, in UTF-16 units. */

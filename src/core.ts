@@ -5,7 +5,7 @@ import { alarmSlot } from "./alarm.js";
 import type { Send } from "./call.js";
 import { deliveryOf } from "./delivery.js";
 import { eraserOf } from "./erase.js";
-import { type Manager, manager } from "./manager.js";
+import { manager, type OutboxManager } from "./manager.js";
 import { bindNative, define } from "./native.js";
 import { type Settings, settings } from "./options.js";
 import type { Parts } from "./parts.js";
@@ -16,7 +16,7 @@ import { transactionsOf } from "./transaction.js";
 
 /** What a wrapper works with. */
 export interface Core extends Parts {
-  readonly manager: Manager;
+  readonly manager: OutboxManager;
   /** Whether the class is wrapped with an outbox, and not with an inbox alone. */
   readonly hasOutbox: boolean;
   /** Puts the outbox's handlers on the instance, before those of its class. Called again when a subclass may have put its own there. */

@@ -1,71 +1,71 @@
-/** The options of one message: their meaning, their checks, and what of them is stored with it. */
+/** The envelope in which a message travels: version 1, which producers that are not ours can write as well. */
 
 import { expected } from "./errors.js";
-import type { More } from "./message.js";
-import { within } from "./options.js";
+import type { OutboxMessage } from "./message.js";
 
-/** Options of `put`, `delete` and `send`: those of `DurableObjectStorage.put`, which reach the storage call unchanged, and the message's own. */
-export interface OutboxPutOptions extends DurableObjectPutOptions {
-  /**
-   * An idempotency key, and the message's `id`: putting the same again, while it is pending, delayed or dead, stores the
-   * state and no second message. 1 to 256 characters. On a KV-backed object the put reads before it writes.
-   */
-  id?: string;
-  /** An ordering key: messages of one key are handed over in put order, and none overtakes one that waits. 1 to 256 characters. */
-  key?: string;
-  /** Not handed over before so many seconds have passed, from 0 to 315,360,000 (ten years). */
-  delaySeconds?: number;
-  /** Not handed over before this time. One that has passed is now. */
-  deliverAt?: Date | number;
-  /** A dead letter if it has not been delivered after so many seconds, from 0.001 to 315,360,000. Default: the option of the wrapper. */
-  expiresInSeconds?: number;
-  /** Texts that go with the message: correlation and causation ids, `traceparent`. They count towards its size. */
-  headers?: Record<string, string>;
+/**
+ * A message on the wire: plain data, and JSON where `msg` is. Only `v`, `id` and `msg` are required.
+ * See docs/envelope.md.
+ */
+export interface OutboxEnvelope<M = unknown> {
+  /** The version of this form. */
+  readonly v: 1;
+  /** Names the message globally, the same each time it is sent: 1 to 256 characters. */
+  readonly id: string;
+  /** What was put. */
+  readonly msg: M;
+  /** The stream to which `sequence` belongs: 1 to 256 characters. */
+  readonly source?: string;
+  /** The message's number in its stream: whole, from 1, never given twice. Only with `source`. */
+  readonly sequence?: number;
+  /** What the message is about: `msg.type`, where that is a text. Up to 256 characters. */
+  readonly type?: string;
+  /** When it was put: RFC 3339, in UTC. */
+  readonly time?: string;
+  /** Its ordering key: 1 to 256 characters. */
+  readonly key?: string;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** The longest id or ordering key, in UTF-16 units: as a part of a storage key it stays under the 2,048 bytes that one may have, whatever its characters. */
-const NAME_LENGTH = 256;
+/** The longest texts, in UTF-16 units. */
+const ID_LENGTH = 256;
+const SOURCE_LENGTH = 256;
 
-/** Ten years, in seconds. */
-export const MOST_SECONDS = 315_360_000;
+/** The envelope of a message that `sendMessages` was given. */
+export function envelopeOf<M>({ id, msg, source, sequence, timestamp, key, headers }: OutboxMessage<M>): OutboxEnvelope<M> {
+  const { type } = Object(msg) as { type?: unknown };
+  return {
+    ...{ v: 1, id, source, sequence, time: new Date(timestamp).toISOString(), msg },
+    ...(typeof type === "string" && type.length <= ID_LENGTH && { type }),
+    ...(key !== undefined && { key }),
+    ...(headers && { headers }),
+  };
+}
 
-/** @throws TypeError that names the option. Gives nothing where there is nothing to store. */
-export function envelope(options: OutboxPutOptions | undefined, now: number, expiresInSeconds: number): More | undefined {
-  const given = options !== undefined && options !== null;
-  if (!given && expiresInSeconds === 0) return undefined;
-  if (given && Object(options) !== options) throw expected("options", "an object", options);
-  const { id, key, delaySeconds, deliverAt, expiresInSeconds: expiry, headers } = options ?? {};
-  const more: More = {};
-  if (id !== undefined) more.id = named("options.id", id);
-  // Two messages of one id could not be told apart.
-  if (/^.{36}-\d{15}$/.test(id ?? "")) throw expected("options.id", "no id that the outbox has made", id);
-  if (key !== undefined) more.key = named("options.key", key);
-  const until = seconds("options.delaySeconds", delaySeconds, 0, 0);
-  if (until > 0) more.due = now + until;
-  if (deliverAt !== undefined) {
-    const time = Number(deliverAt);
-    if (delaySeconds !== undefined) throw expected("options.deliverAt", "absent beside delaySeconds", deliverAt);
-    const known = typeof deliverAt === "number" || deliverAt instanceof Date;
-    if (!known || !(time <= now + MOST_SECONDS * 1000)) throw expected("options.deliverAt", "a time", deliverAt);
-    if (time > now) more.due = Math.ceil(time);
+/** Takes what came from outside for an envelope. @throws TypeError that names what is wrong with it. */
+export function readEnvelope(value: unknown): OutboxEnvelope {
+  if (Object(value) !== value) throw expected("envelope", "an object", value);
+  const { v, id, msg, source, sequence, type, time, key, headers } = value as Record<string, unknown>;
+  if (v !== 1) throw expected("envelope.v", "1", v);
+  text("id", id, 1, ID_LENGTH);
+  if (msg === undefined) throw expected("envelope.msg", "a value", msg);
+  if (source !== undefined) text("source", source, 1, SOURCE_LENGTH);
+  if (sequence !== undefined && !(Number.isSafeInteger(sequence) && (sequence as number) > 0 && source !== undefined)) {
+    throw expected("envelope.sequence", "a whole number from 1, with a source", sequence);
   }
-  const life = seconds("options.expiresInSeconds", expiry, 0.001, expiresInSeconds);
-  if (life > 0) more.expires = now + life;
+  if (type !== undefined) text("type", type, 0, ID_LENGTH);
+  if (time !== undefined && !(typeof time === "string" && Number.isFinite(Date.parse(time)))) {
+    throw expected("envelope.time", "a time as RFC 3339 has it", time);
+  }
+  if (key !== undefined) text("key", key, 1, ID_LENGTH);
   if (headers !== undefined) {
-    if (Object(headers) !== headers || Array.isArray(headers) || !Object.values(headers).every((value) => typeof value === "string")) {
-      throw expected("options.headers", "an object of strings", headers);
-    }
-    more.headers = { ...headers };
+    const values = Object(headers) === headers && !Array.isArray(headers) ? Object.values(headers as object) : [0];
+    if (!values.every((value) => typeof value === "string")) throw expected("envelope.headers", "an object of strings", headers);
   }
-  return Object.keys(more).length > 0 ? more : undefined;
+  return value as OutboxEnvelope;
 }
 
-/** In milliseconds, whole. */
-export function seconds(name: string, value: unknown, min: number, standard = 0): number {
-  return value === undefined ? Math.ceil(standard * 1000) : Math.ceil(within(name, value, [0, min, MOST_SECONDS]) * 1000);
-}
-
-function named(name: string, value: unknown): string {
-  if (typeof value === "string" && value && value.length <= NAME_LENGTH) return value;
-  throw expected(name, `a text of 1 to ${NAME_LENGTH} characters`, value);
+function text(name: string, value: unknown, min: number, max: number): void {
+  if (typeof value === "string" && value.length >= min && value.length <= max) return;
+  throw expected(`envelope.${name}`, `a text of ${min} to ${max} characters`, value);
 }

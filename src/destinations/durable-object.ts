@@ -1,11 +1,11 @@
 /** The destination that is another Durable Object's inbox: groups what it gets by target and calls each over RPC. */
 
 import { textOf } from "../call.js";
+import { envelopeOf, type OutboxEnvelope } from "../envelope.js";
 import { expected } from "../errors.js";
 import type { OutboxDelivery, OutboxMessage } from "../message.js";
 import { within } from "../options.js";
 import { serializedBytes } from "../size.js";
-import { envelopeOf, type OutboxEnvelope } from "../wire.js";
 import { checkDelivery, chunks, type Destination, known, limiter, settleGroups } from "./destination.js";
 
 /** What an inbox says of one message. */

@@ -1,10 +1,10 @@
 /** The destination that is a Cloudflare Queue: splits what it gets by the limits of `sendBatch`. */
 
 import { textOf } from "../call.js";
+import { envelopeOf } from "../envelope.js";
 import { expected } from "../errors.js";
 import type { OutboxMessage } from "../message.js";
 import { contentBytes, isJson, serializedBytes } from "../size.js";
-import { envelopeOf } from "../wire.js";
 import { checkDelivery, chunks, type Destination, known } from "./destination.js";
 
 /** Options of `toQueue`, all optional. */

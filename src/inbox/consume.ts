@@ -1,8 +1,8 @@
 /** The consumer: hands each message of a queue's batch to the inbox of its object. */
 
+import { type OutboxEnvelope, readEnvelope } from "../envelope.js";
 import { expected } from "../errors.js";
 import { within } from "../options.js";
-import { type OutboxEnvelope, readEnvelope } from "../wire.js";
 import type { InboxOutcome, InboxReceiver } from "./inbox.js";
 
 /** A stub of an object with an inbox, as far as the consumer uses it. */

@@ -2,11 +2,11 @@
 
 import { textOf } from "../call.js";
 import { coreOf, outboxOf, type Wrappable } from "../core.js";
+import type { OutboxEnvelope } from "../envelope.js";
 import { expected } from "../errors.js";
 import type { OutboxTransaction } from "../manager.js";
 import { define } from "../native.js";
 import { gate } from "../parts.js";
-import type { OutboxEnvelope } from "../wire.js";
 import { choreOf, cleaning } from "./chores.js";
 import { type InboxHandler, inboxOf } from "./manager.js";
 import { type InboxOptions, inboxSettings } from "./options.js";

@@ -1,13 +1,13 @@
 /** The inbox manager: what a Durable Object's own code calls, at `env.INBOX_MANAGER`. */
 
 import type { Core } from "../core.js";
-import type { OutboxPutOptions } from "../envelope.js";
+import { type OutboxEnvelope, readEnvelope } from "../envelope.js";
 import { expected, OutboxError } from "../errors.js";
 import type { OutboxTransaction, OutboxTransactionSync } from "../manager.js";
 import { define } from "../native.js";
 import { gate } from "../parts.js";
+import type { OutboxPutOptions } from "../put-options.js";
 import { NEVER } from "../store.js";
-import { type OutboxEnvelope, readEnvelope } from "../wire.js";
 import type { InboxSettings } from "./options.js";
 import { run, runSync } from "./rows.js";
 import { judge, nextWaiting, type Rows, type Verdict } from "./verdict.js";

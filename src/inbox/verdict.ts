@@ -1,7 +1,7 @@
 /** The verdict on a message that comes in: new, known, or too early, and what is written to remember it. */
 
+import type { OutboxEnvelope } from "../envelope.js";
 import { OutboxError } from "../errors.js";
-import type { OutboxEnvelope } from "../wire.js";
 import { after, filled, type Gap, type Heard, isMissing, MOST_GAPS, NOTHING_HEARD } from "./heard.js";
 import { endOf, expiryKey, idKey, pageKey, type Steps, senderKey, waitingKey } from "./rows.js";
 

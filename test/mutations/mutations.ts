@@ -32,7 +32,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: "arms the alarm after an await",
-    file: "manager.ts",
+    file: "put.ts",
     find: "const armed = first || (memory.trouble.retryAt === 0 && alarm.stands(now)) ? undefined : wake();",
     replace: `await written;
       const armed = first || (memory.trouble.retryAt === 0 && alarm.stands(now)) ? undefined : wake();`,
@@ -40,7 +40,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: "writes state and message in two puts",
-    file: "manager.ts",
+    file: "put.ts",
     find: "const written = keys.length > FEW_KEYS ? store.put(entries, options) : store.native.put(entries, options);",
     replace: `const own = Object.fromEntries(keys.map((key) => [key, entries[key]]));
       await store.put(own, options);

@@ -1,8 +1,8 @@
 /** `toDurableObject`: how it groups, what it does with each answer, and what a call that throws leads to. */
 import { describe, expect, it } from "vitest";
 import { type Destination, type InboxNamespace, toDurableObject } from "../../src/destinations/index.ts";
+import { envelopeOf, type OutboxEnvelope } from "../../src/envelope.ts";
 import { type OutboxManager, type OutboxMessage, withTransactionalOutbox } from "../../src/index.ts";
-import { envelopeOf, type OutboxEnvelope } from "../../src/wire.ts";
 import { all, messages, record } from "../destinations/recorder.ts";
 import { declared, env, eventually, gate, inside, onBothBackends } from "./harness.ts";
 

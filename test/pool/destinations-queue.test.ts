@@ -2,8 +2,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type Destination, type QueueOptions, toQueue } from "../../src/destinations/index.ts";
+import { envelopeOf } from "../../src/envelope.ts";
 import { type OutboxManager, type OutboxMessage, withTransactionalOutbox } from "../../src/index.ts";
-import { envelopeOf } from "../../src/wire.ts";
 import { all, message, messages, record } from "../destinations/recorder.ts";
 import { declared, eventually, inside, onBothBackends } from "./harness.ts";
 import { events } from "./worker.ts";

@@ -1,7 +1,7 @@
 /** Causation: what a handler sends carries the id of its cause, the correlation id and the trace, and the caller's own headers go before them. */
 import { expect, it } from "vitest";
-import type { OutboxPutOptions } from "../../src/envelope.ts";
 import type { InboxManager, OutboxEnvelope } from "../../src/inbox/index.ts";
+import type { OutboxPutOptions } from "../../src/put-options.ts";
 import { type Backend, drained, onBothBackends, sent } from "./harness.ts";
 import { foreign, inboxOf, numbered, within } from "./inbox.ts";
 

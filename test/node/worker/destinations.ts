@@ -1,9 +1,9 @@
 /** The worker in which node tests try destinations: against real queues, real objects and a server of the test's own. */
 import { DurableObject } from "cloudflare:workers";
 import { byType, type Destination, toDurableObject, toQueue, toWebhook } from "../../../src/destinations/index.ts";
+import { envelopeOf, type OutboxEnvelope, readEnvelope } from "../../../src/envelope.ts";
 import { withTransactionalInbox } from "../../../src/inbox/index.ts";
 import { type OutboxEvent, type OutboxManager, type OutboxMessage, withTransactionalOutbox } from "../../../src/index.ts";
-import { envelopeOf, type OutboxEnvelope, readEnvelope } from "../../../src/wire.ts";
 import { record } from "../../destinations/recorder.ts";
 import type { Run } from "../../destinations/run.ts";
 
