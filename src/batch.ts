@@ -1,6 +1,6 @@
 /** A batch: the messages of one step of delivery, where they stand, and what becomes of each. */
 
-import { type More, partsOf, type Read, type StoredMessage, type Stream } from "./message.js";
+import { type More, type Parts, partsOf, type Read, type StoredMessage, type Stream } from "./message.js";
 import { kindOf } from "./rows.js";
 import type { Memory, Row } from "./store.js";
 import { tried } from "./trouble.js";
@@ -53,10 +53,15 @@ export function isAside({ row }: Entry): boolean {
 
 /** The messages of a row; `null` is the header, and its stream and messages are given. */
 export function entriesOf(row: Row | null, stream: Stream, messages: readonly StoredMessage[]): Entry[] {
-  return partsOf(messages).map(([position, at, msg, more = NOTHING], i) => {
+  const all = partsOf(messages);
+  const entries: Entry[] = [];
+  for (let i = 0; i < all.length; i++) {
+    const parts = all[i] as Parts;
+    const more = parts[3] ?? NOTHING;
     const stored = messages[i] as StoredMessage;
-    return { stream, stored, position, at, msg, more, row, late: more.due !== undefined };
-  });
+    entries.push({ stream, stored, position: parts[0], at: parts[1], msg: parts[2], more, row, late: more.due !== undefined });
+  }
+  return entries;
 }
 
 /** Nothing goes with most messages. Never changed: whoever changes `more` replaces it. */

@@ -201,9 +201,13 @@ export function draft(name: string, value: unknown, maxBytes: number, more?: Mor
   return { json, msg, bytes };
 }
 
+const ZEROS = "000000000000000";
+
 /** A number in fifteen digits, so that text sorts as numbers do. */
 export function digits(number: number): string {
-  return number < 1e15 ? String(1e15 + number).slice(1) : String(number);
+  const text = String(number);
+  // `padStart` takes three times as long, and every message pays for it twice.
+  return text.length < ZEROS.length ? ZEROS.slice(text.length) + text : text;
 }
 
 /** What names the message at this position. */

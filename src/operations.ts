@@ -82,7 +82,10 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
       const { settled } = queue;
       const [row] = await store.list({ ...range, limit: 1 });
       // Meanwhile a batch may have changed it.
-      if (queue.settled === settled) return [...(queue.batch?.rows ?? []), ...memory.recent].find(({ key }) => key === row?.key) ?? row;
+      if (queue.settled === settled) {
+        const is = ({ key }: { key: string }) => key === row?.key;
+        return queue.batch?.rows.find(is) ?? store.recent(is) ?? row;
+      }
     }
   }
 
@@ -276,7 +279,7 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
     const { batch } = queue;
     const held = batch?.handed.some((entry) => entry.position === position);
     // A full header has moved its messages, and a segment that a put has closed a moment ago may be written again.
-    const row = read ?? memory.recent.find(({ data }) => data.messages.some((message) => positionOf(message) === position)) ?? null;
+    const row = read ?? store.recent(({ data }) => data.messages.some((message) => positionOf(message) === position)) ?? null;
     const messages = (row?.data ?? memory).messages;
     const rest = messages.filter((message) => positionOf(message) !== position);
     const attempts = row && kindOf(row.key) !== "s" ? more.attempts : tried(memory.trouble, position);
@@ -286,6 +289,7 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
     const kind = row ? kindOf(row.key) : "s";
     if (row) {
       row.data.messages = rest;
+      if (row.key === memory.moved?.key) memory.moved = row;
       rows[row.key] = rest.length > 0 ? stored(row.data) : undefined;
     } else store.setMessages(rest);
     if (row && kind === "t") {

@@ -85,8 +85,6 @@ export function queueOf(store: Store): Queue {
         row.data.messages = rest;
         rows[row.key] = rest.length > 0 ? stored(row.data) : undefined;
       }
-      // Whoever still has a put refused must not bring back what has left its row.
-      memory.recent = memory.recent.filter(({ key }) => !(key in rows));
       const rest = memory.messages.length > 0 ? left(memory.messages, null) : memory.messages;
       if (rest !== memory.messages) {
         saved = true;

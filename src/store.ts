@@ -68,8 +68,11 @@ export interface Memory extends Mutable<HeaderRow> {
   taken: boolean;
   /** That segment. */
   moved: Row | null;
-  /** The segments that were closed last: a put that storage refuses in the same turn takes its message out of them. */
-  recent: readonly Row[];
+  /**
+   * The segments that were closed last, as storage has them: a run after a burst need not read them, and a put that storage refuses in
+   * the same turn takes its message out of them. Replaced, never changed.
+   */
+  recent: readonly ClosedRow[];
   /** The object's own alarm while its handler runs: kept until that has ended well. */
   running: OwnAlarm | null;
   /** Events of messages that an open transaction has stored, and may yet roll back. Replaced, never changed. */
@@ -91,6 +94,12 @@ export interface LaneState {
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** A segment that nobody changes in place. */
+interface ClosedRow {
+  readonly key: string;
+  readonly data: SegmentRow;
+}
 
 /** A row of messages as it stands under its key. */
 export interface Row {
@@ -142,7 +151,9 @@ export interface Store {
   put(entries: Record<string, unknown>, options?: DurableObjectPutOptions): Promise<unknown>;
   /** Deletes any number of keys as one commit. Resolves to how many existed. */
   delete(keys: readonly string[], options?: DurableObjectPutOptions): Promise<number>;
-  /** Both at once: what is `undefined` is deleted. */
+  /** Of the segments that were closed last and the one with messages that are handed over, the first of which this holds: a copy. */
+  recent(is: (row: ClosedRow) => boolean): Row | undefined;
+  /** Both at once: what is `undefined` is deleted. What was a recent segment is none any more. */
   write(rows: Record<string, unknown>): Promise<unknown>;
 }
 
@@ -202,9 +213,19 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
     const row = { key: numberedKey("s", ++memory.last), data };
     memory.recent = [...memory.recent.slice(1 - RECENT_SEGMENTS), row];
     entries[row.key] = stored(data);
-    if (memory.taken) memory.moved = row;
+    if (memory.taken) memory.moved = copied(row);
     memory.taken = false;
     store.setMessages([]);
+  }
+
+  /** The next segments, where all of them are recent ones. Keys ascend, so the right number with the right end has no gap. */
+  function recentFrom(start: string, last: number, limit: number): Row[] | null {
+    const first = keyNumber(start);
+    const number = Math.min(last - first + 1, limit);
+    const at = memory.recent.findIndex(({ key }) => key === start);
+    return at >= 0 && memory.recent[at + number - 1]?.key === numberedKey("s", first + number - 1)
+      ? memory.recent.slice(at, at + number).map(copied)
+      : null;
   }
 
   /** What only the header knew, counted again. */
@@ -323,18 +344,22 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
       const closed = memory.recent.find(({ data }) => data.messages.some(is));
       const found = (closed?.data ?? memory).messages.find(is);
       const named = Object.keys(entries).filter((key) => key.startsWith(rowsOf("s", 0)));
-      const segments = memory.recent.filter((row) => row === closed || named.includes(row.key));
-      if (!found || !named.every((key) => segments.some((row) => row.key === key))) return false;
+      const touched = memory.recent.filter((row) => row === closed || named.includes(row.key)).map(({ key }) => key);
+      if (!found || !named.every((key) => touched.includes(key))) return false;
       const rest = (closed?.data ?? memory).messages.filter((stored) => !is(stored));
-      if (closed) closed.data.messages = rest;
-      else store.setMessages(rest);
+      const without = <R extends ClosedRow>(row: R): R =>
+        row.key === closed?.key ? { ...row, data: { ...row.data, messages: rest } } : row;
+      const recent = memory.recent.map(without);
+      memory.moved &&= without(memory.moved);
+      if (!closed) store.setMessages(rest);
       memory.main--;
       if (readMessage(memory, found).more.due) memory.late--;
       if (memory.position === position) memory.position--;
       // A segment that was to be written with it still must be, as it is now, and a later put may have written the message.
       const rows: Record<string, unknown> = {};
-      for (const { key, data } of segments) rows[key] = data.messages.length > 0 ? stored(data) : undefined;
-      if (memory.position > position || segments.length > 0) store.write({ ...rows, [memory.key]: store.header() }).catch(() => {}); // Whoever put has had the error.
+      for (const { key, data } of recent) if (touched.includes(key)) rows[key] = data.messages.length > 0 ? stored(data) : undefined;
+      if (memory.position > position || touched.length > 0) store.write({ ...rows, [memory.key]: store.header() }).catch(() => {}); // Whoever put has had the error.
+      memory.recent = recent;
       return true;
     },
 
@@ -427,6 +452,8 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
     async page(kind, start, last, limit = PAGE_ROWS) {
       const end = numberedKey(kind, last + 1);
       if (start >= end) return [];
+      const known = kind === "s" && recentFrom(start, last, limit);
+      if (known) return known;
       try {
         return await store.list({ start, end, limit });
       } catch (error) {
@@ -455,14 +482,24 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
     delete: async (keys, options) =>
       (await inParts(keys, (part) => store.native.delete(part, options))).reduce((sum, count) => sum + count, 0),
 
+    recent(is) {
+      const row = memory.moved && is(memory.moved) ? memory.moved : memory.recent.find(is);
+      return row && copied(row);
+    },
+
     write(rows) {
       const keys = Object.keys(rows);
+      if (memory.recent.length > 0) memory.recent = memory.recent.filter(({ key }) => !(key in rows));
       const deleted = keys.filter((key) => rows[key] === undefined);
       const kept = Object.fromEntries(keys.filter((key) => rows[key] !== undefined).map((key) => [key, rows[key]]));
       return watched(Promise.all([store.delete(deleted), store.put(kept)]));
     },
   };
   return store;
+}
+
+function copied({ key, data }: ClosedRow): Row {
+  return { key, data: { ...data } };
 }
 
 /** A row of messages as it goes to storage. */
