@@ -17,7 +17,7 @@ export function checkKey(key: string): void {
 /** One key, or several. The platform makes a text of anything: what is checked is what it gets. */
 function checkKeys(given: unknown): unknown {
   if (Array.isArray(given)) return given.map((key) => checkKeys(key));
-  const key = Object(given) === given ? `${given}` : given;
+  const key = typeof given !== "string" && Object(given) === given ? `${given}` : given;
   if (typeof key === "string") checkKey(key);
   return key;
 }

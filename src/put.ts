@@ -159,21 +159,20 @@ export function puttingOf(
     const known = id === undefined ? undefined : kv.get<KnownId>(idKey(id));
     if (id !== undefined && known) return { id, sequence: known[1], deduplicated: true };
     checkRoom();
-    const before = { ...memory };
     try {
       const rows: Record<string, unknown> = {};
       const position = store.append(rows, message, now, more);
       const receipt = identify(memory, position, id);
       if (id !== undefined) rows[idKey(id)] = [position, receipt.sequence];
       // The header last: nothing else counts before it stands.
-      const { [memory.key]: header, ...others } = rows;
-      for (const key of Object.keys(others)) kv.put(key, others[key]);
-      kv.put(memory.key, header);
-      void wake();
+      for (const key of Object.keys(rows)) if (key !== memory.key) kv.put(key, rows[key]);
+      kv.put(memory.key, rows[memory.key]);
+      if (memory.trouble.retryAt !== 0 || !alarm.stands(now)) void wake();
       if (listening) tell({ type: "stored", id: receipt.id, sequence: receipt.sequence });
       return receipt;
     } catch (error) {
-      Object.assign(memory, before);
+      // Whoever catches this may let the transaction go on, and memory is ahead of what it has written.
+      ctx.abort(String(error));
       throw error;
     }
   }
