@@ -1,0 +1,83 @@
+/** The segments of a burst are delivered from memory: whatever happened to them meanwhile, memory and storage say the same. */
+import { evictDurableObject } from "cloudflare:test";
+import { expect, it } from "vitest";
+import type { OutboxManager } from "../../src/index.ts";
+import { callsOf, numbers } from "./batches.ts";
+import { again, fresh, inside, onBothBackends, type Stub } from "./harness.ts";
+import { paused, resumed } from "./standing.ts";
+
+/** Two segments, and some in the header. */
+const BURST = 40;
+/** In the first segment, in the second, and in the header. */
+const SOME = [1, 5, 16, 17, 20, 32, 33, 40];
+
+async function burst(stub: Stub): Promise<string[]> {
+  const receipts = await inside(stub, (_, outbox) => Promise.all(numbers(BURST).map((n) => outbox.send(n))));
+  return receipts.map(({ id }) => id);
+}
+
+const cancelled = async (outbox: OutboxManager, ids: string[]): Promise<boolean[]> => {
+  const all: boolean[] = [];
+  for (const n of SOME) all.push(await outbox.cancel(ids[n - 1] ?? ""));
+  return all;
+};
+const left = numbers(BURST).filter((n) => !SOME.includes(n));
+
+onBothBackends("a burst", (backend) => {
+  it("is delivered without one read", async () => {
+    const stub = fresh(backend);
+    await inside(stub, (_, outbox) => outbox.pause());
+    await burst(stub);
+    const reads = () => inside(stub, ({ ledger }) => ledger.reads);
+    const before = await reads();
+    await inside(stub, async (_, outbox) => {
+      await outbox.resume();
+      await outbox.flush();
+    });
+    expect(callsOf(stub)).toEqual([numbers(BURST)]);
+    expect(await reads()).toBe(before);
+  });
+
+  it("comes without those that were cancelled, in this life and in the next", async () => {
+    for (const evict of [false, true]) {
+      const stub = await paused(backend);
+      const ids = await burst(stub);
+      expect(await inside(stub, (_, outbox) => cancelled(outbox, ids))).toEqual(SOME.map(() => true));
+      if (evict) await evictDurableObject(stub);
+      await resumed(evict ? again(stub) : stub);
+      expect(callsOf(stub).flat()).toEqual(left);
+    }
+  });
+
+  it("comes whole when the transaction in which some were cancelled rolls back", async () => {
+    for (const evict of [false, true]) {
+      const stub = await paused(backend);
+      const ids = await burst(stub);
+      await inside(stub, async (_, outbox) => {
+        const done = outbox.transaction(async () => {
+          expect(await cancelled(outbox, ids)).toEqual(SOME.map(() => true));
+          throw new Error("rolled back");
+        });
+        await expect(done).rejects.toThrow("rolled back");
+      });
+      if (evict) await evictDurableObject(stub);
+      await resumed(evict ? again(stub) : stub);
+      expect(callsOf(stub).flat()).toEqual(numbers(BURST));
+    }
+  });
+
+  it("comes without its own when it was put in a transaction that rolls back", async () => {
+    const stub = await paused(backend);
+    await burst(stub);
+    await inside(stub, async (_, outbox) => {
+      const done = outbox.transaction(async () => {
+        for (const n of numbers(BURST, BURST + 1)) await outbox.send(n);
+        throw new Error("rolled back");
+      });
+      await expect(done).rejects.toThrow("rolled back");
+      for (const n of numbers(BURST, 2 * BURST + 1)) await outbox.send(n);
+    });
+    await resumed(stub);
+    expect(callsOf(stub).flat()).toEqual([...numbers(BURST), ...numbers(BURST, 2 * BURST + 1)]);
+  });
+});
