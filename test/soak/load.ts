@@ -16,6 +16,8 @@ export interface Measure {
   /** Of one put and of one delivery: rows written, calls that read and keys read, by message. */
   readonly put: PerMessage;
   readonly delivery: PerMessage;
+  /** The most memory that workerd has had up to here, in bytes. */
+  readonly peakBytes: number;
 }
 
 interface PerMessage {
@@ -58,7 +60,7 @@ export async function load(name: "SqliteBox" | "KvBox", messages: number, progre
     for (const backlog of backlogs(messages)) {
       progress(`${name}: ${backlog} waiting`);
       await box.fill(backlog - box.waiting);
-      measures.push(await measured(box, backlog));
+      measures.push({ ...(await measured(box, backlog)), peakBytes: life.peakBytes() });
     }
     progress(`${name}: delivering ${box.waiting}`);
     while (box.waiting > 0) await box.deliver(Math.min(FILLED, box.waiting));
@@ -119,8 +121,8 @@ class Box {
 }
 
 /** The backlog is the same after as before. */
-async function measured(box: Box, backlog: number): Promise<Measure> {
-  const rounds: Measure[] = [];
+async function measured(box: Box, backlog: number): Promise<Omit<Measure, "peakBytes">> {
+  const rounds: Omit<Measure, "peakBytes">[] = [];
   for (let round = 0; round < ROUNDS; round++) {
     const put = await perMessage(box, () => box.put(MEASURED));
     const before = box.delivered;

@@ -1,0 +1,61 @@
+/** Rates: the same work again and again, contestants in turn, so that a slow moment of the machine hits all of them. */
+import type { EntrantName } from "../contestants.ts";
+import { progress } from "../report.ts";
+import { type Burst, type Rates, spread } from "../results.ts";
+import type { Runtime } from "../runtime.ts";
+import type { Destination, JobName } from "../words.ts";
+
+/** Rounds before the first that counts: code that has run a few times is compiled. */
+const WARM_UP_ROUNDS = 3;
+
+/** What is left behind after each turn is cleared off the clock. */
+async function rates(
+  runtime: Runtime,
+  name: string,
+  entrants: readonly EntrantName[],
+  base: EntrantName,
+  rounds: number,
+  count: number,
+  job: JobName,
+  to: Destination,
+): Promise<Rates> {
+  const found = new Map<EntrantName, number[]>(entrants.map((entrant) => [entrant, []]));
+  for (let round = -Math.min(WARM_UP_ROUNDS, rounds); round < rounds; round++) {
+    progress(`${name}: round ${Math.max(0, round + 1)} of ${rounds}`);
+    for (let turn = 0; turn < entrants.length; turn++) {
+      // Who begins changes from round to round, so that nobody always runs after the same neighbour's leftovers.
+      const entrant = entrants[(turn + Math.max(0, round)) % entrants.length] as EntrantName;
+      const took = await runtime.work(entrant, job, count, to);
+      if (round >= 0) found.get(entrant)?.push((count / took) * 1000);
+      await runtime.work(entrant, "clean", 0, to);
+    }
+  }
+  progress("");
+  const ours = found.get(base) ?? [];
+  const ratio = (rates: number[]): number[] => rates.map((rate, i) => (ours[i] ?? Number.NaN) / rate);
+  const others = [...found].filter(([entrant]) => entrant !== base);
+  return {
+    name,
+    rounds,
+    base,
+    rates: Object.fromEntries([...found].map(([entrant, values]) => [entrant, spread(values)])),
+    ratios: Object.fromEntries(others.map(([entrant, values]) => [entrant, spread(ratio(values))])),
+  };
+}
+
+export function puts(runtime: Runtime, entrants: readonly EntrantName[], base: EntrantName, count: number, rounds: number): Promise<Rates> {
+  return rates(runtime, `puts, ${count.toLocaleString("en")} in sequence`, entrants, base, rounds, count, "puts", "nothing");
+}
+
+export async function burst(
+  runtime: Runtime,
+  entrants: readonly EntrantName[],
+  base: EntrantName,
+  size: number,
+  to: Destination,
+  rounds: number,
+): Promise<Burst> {
+  const where = { nothing: "a destination that does nothing", queue: "a local queue", object: "another object" }[to];
+  const name = `put to delivered, bursts of ${size.toLocaleString("en")} to ${where}`;
+  return { ...(await rates(runtime, name, entrants, base, rounds, size, "burst", to)), to, size };
+}

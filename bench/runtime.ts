@@ -1,0 +1,87 @@
+/** workerd with the contestants, storage on disk and a local queue. The clock is out here: inside a worker it stands still between I/O. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { Miniflare, type MiniflareOptions } from "miniflare";
+import { ENTRANTS, type EntrantName } from "./contestants.ts";
+import type { Destination, JobName } from "./words.ts";
+
+/** No piece of work takes this long, in milliseconds: a message got lost. */
+const STUCK_MS = 120_000;
+const LOG_CHARACTERS = 4000;
+const COMPATIBILITY_DATE = "2026-07-01";
+
+export interface Runtime {
+  readonly url: URL;
+  /** One piece of work inside the object of a contestant: how long it took, in milliseconds. */
+  work(entrant: EntrantName, job: JobName, count?: number, to?: Destination): Promise<number>;
+  /** The same, and what it answered. */
+  ask(entrant: EntrantName, job: JobName | "costs" | "settled", count?: number, to?: Destination): Promise<Response>;
+  dispose(): Promise<void>;
+}
+
+/** @param counted classes whose storage counts what is billed, for the counts alone: counting takes time */
+export async function runtime(counted = false): Promise<Runtime> {
+  const { outputFiles } = await build({
+    entryPoints: [fileURLToPath(new URL("worker/index.ts", import.meta.url))],
+    bundle: true,
+    write: false,
+    format: "esm",
+    target: "es2022",
+    external: ["cloudflare:*", "node:*"],
+    logLevel: "error",
+  });
+  const folder = mkdtempSync(join(tmpdir(), "outbox-bench-"));
+  const classes = Object.keys(ENTRANTS).map((name) => [name, { className: (counted ? "Counted" : "") + name, useSQLite: true }]);
+  let log = "";
+  const miniflare = new Miniflare({
+    host: "127.0.0.1",
+    cf: false,
+    name: "bench",
+    modules: true,
+    script: outputFiles[0]?.text ?? "",
+    compatibilityDate: COMPATIBILITY_DATE,
+    // For the Agents SDK and the Actors package; ours needs none.
+    compatibilityFlags: ["nodejs_compat"],
+    durableObjectsPersist: folder,
+    durableObjects: { ...Object.fromEntries(classes), SINK: { className: "Sink", useSQLite: true } },
+    // The frameworks say a lot. What was said last is told when something fails.
+    handleRuntimeStdio(stdout, stderr) {
+      for (const stream of [stdout, stderr]) stream.on("data", (text) => (log = `${log}${text}`.slice(-LOG_CHARACTERS)));
+    },
+    queueProducers: { QUEUE: "bench" },
+    queueConsumers: { bench: { maxBatchSize: 100, maxBatchTimeout: 0.05 } },
+  } as MiniflareOptions);
+  const url = await miniflare.ready;
+  const ask: Runtime["ask"] = async (entrant, job, count = 0, to = "nothing") => {
+    const response = await fetch(new URL(`${entrant}/${job}/${count}/${to}`, url), { signal: AbortSignal.timeout(STUCK_MS) }).catch(
+      (cause: unknown) => {
+        throw new Error(`${ENTRANTS[entrant]}, ${job}: no answer. ${log}`, { cause });
+      },
+    );
+    if (!response.ok) throw new Error(`${ENTRANTS[entrant]}, ${job}: ${await response.text()}`);
+    return response;
+  };
+  return {
+    url,
+    ask,
+    async work(...args) {
+      const begin = performance.now();
+      await (await ask(...args)).text();
+      return performance.now() - begin;
+    },
+    async dispose() {
+      await miniflare.dispose();
+      rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
+    },
+  };
+}
+
+/** The version of the runtime that is measured. */
+export function workerdVersion(): string {
+  const require = createRequire(createRequire(import.meta.url).resolve("miniflare"));
+  return (require("workerd/package.json") as { version: string }).version;
+}
