@@ -19,8 +19,8 @@ export function printAll(results: Partial<Results>): void {
     sizes = [],
     targets,
   } = results;
-  if (machine)
-    heading(`workerd ${machine.workerd} on ${machine.cpus} × ${machine.model}${quick ? ", a quick run: the numbers mean little" : ""}`);
+  if (machine) heading(`workerd ${machine.workerd} on ${machine.cpus} × ${machine.model}`);
+  if (quick) heading("a quick run: the numbers mean little");
   for (const rates of [...(puts ? [puts] : []), ...bursts]) printRates(rates);
   if (latencies.length > 0) {
     heading("from commit to delivery, in milliseconds");

@@ -43,7 +43,10 @@ const PEERS: EntrantName[] = ["AgentQueue", "AgentSchedule", "ActorAlarm"];
 const OUTBOXES: EntrantName[] = ["HandKv", "HandSql", "Ours", "OursImmediate", "OursSync"];
 /** What a peer can be asked for in reasonable time. */
 const LARGEST: Partial<Record<EntrantName, number>> = { AgentQueue: 1000, AgentSchedule: 1000, ActorAlarm: 1000 };
-/** Bursts: how many messages, where to, and how many rounds. Small bursts are short and need more of them. */
+/**
+ * Bursts: how many messages, where to, and how many rounds. Small bursts are short and need more of them. The local queue takes no
+ * thousands of messages one by one: it has been seen to refuse one, which the dual write then loses.
+ */
 const BURSTS: [size: number, to: Destination, rounds: number, quick: number, entrants: EntrantName[]][] = [
   [1, "nothing", 200, 5, OUTBOXES],
   [10, "nothing", 200, 5, OUTBOXES],
@@ -53,14 +56,13 @@ const BURSTS: [size: number, to: Destination, rounds: number, quick: number, ent
   [100, "nothing", 5, 1, ["Ours", ...PEERS]],
   [1000, "nothing", 3, 1, ["Ours", ...PEERS]],
   [100, "queue", 40, 2, ["HandKv", "HandSql", "Ours", "OursImmediate", "DualWrite"]],
-  [1000, "queue", 15, 1, ["HandKv", "HandSql", "Ours", "OursImmediate", "DualWrite"]],
+  [1000, "queue", 15, 1, ["HandKv", "HandSql", "Ours", "OursImmediate"]],
   [100, "object", 40, 2, ["HandKv", "HandSql", "Ours", "OursImmediate", "DualWrite"]],
   [1000, "object", 15, 1, ["HandKv", "HandSql", "Ours", "OursImmediate", "DualWrite"]],
 ];
 
 install();
 const measured = await measure();
-printAll(measured);
 if (options.only === undefined) {
   const results = measured as Results;
   const docs = new URL("../docs/", import.meta.url);
@@ -76,44 +78,53 @@ if (options.only === undefined) {
 // Time decides nothing; what is counted does.
 if (measured.targets?.some(({ counted, met }) => counted && !met)) process.exitCode = 1;
 
+/** Everything is printed as soon as it is known. */
 async function measure(): Promise<Partial<Results>> {
-  const machine = {
+  const found: { -readonly [K in keyof Results]?: Results[K] } = {};
+  const add = <K extends keyof Results>(name: K, value: Results[K]): void => {
+    found[name] = value;
+    printAll({ [name]: value });
+  };
+  add("quick", quick);
+  add("machine", {
     cpus: cpus().length,
     model: cpus()[0]?.model ?? "unknown",
     workerd: workerdVersion(),
     node: process.version,
     date: new Date().toISOString().slice(0, 10),
-  };
-  const found: { -readonly [K in keyof Results]?: Results[K] } = { machine, quick };
-  if (parts.includes("size")) found.sizes = await sizes();
+  });
+  if (parts.includes("size")) add("sizes", await sizes());
   if (parts.includes("operations")) {
     const bursts = quick ? [1, 100] : [1, 2, 10, 100, 1000, 10_000];
-    found.operations = await within(true, (runtime) => operations(runtime, DELIVERING, bursts, LARGEST, quick ? 1 : 20));
+    add("operations", await within(true, (runtime) => operations(runtime, DELIVERING, bursts, LARGEST, quick ? 1 : 20)));
   }
   await within(false, async (runtime) => {
     if (parts.includes("puts")) {
       const here = await puts(runtime, ["RawState", "RawPair", ...OUTBOXES], "Ours", quick ? 100 : 1000, quick ? 5 : 100);
       // What these leave behind takes them seconds to work off.
       const peers = await puts(runtime, ["Ours", ...PEERS], "Ours", 100, quick ? 1 : 10);
-      found.puts = { ...here, rates: { ...peers.rates, ...here.rates }, ratios: { ...peers.ratios, ...here.ratios } };
+      add("puts", { ...here, rates: { ...peers.rates, ...here.rates }, ratios: { ...peers.ratios, ...here.ratios } });
     }
     if (parts.includes("bursts")) {
       const bursts: Burst[] = [];
-      for (const [size, to, rounds, few, entrants] of BURSTS)
-        bursts.push(await burst(runtime, entrants, "Ours", size, to, quick ? few : rounds));
+      for (const [size, to, rounds, few, entrants] of BURSTS) {
+        const each = await burst(runtime, entrants, "Ours", size, to, quick ? few : rounds);
+        printAll({ bursts: [each] });
+        bursts.push(each);
+      }
       found.bursts = bursts;
     }
     if (parts.includes("latency")) {
-      found.latencies = [
+      add("latencies", [
         ...(await latencies(runtime, quick ? OUTBOXES : [...OUTBOXES, ...PEERS], 0, quick ? 0.2 : 10)),
         ...(await latencies(runtime, OUTBOXES, quick ? 100 : 500, quick ? 0.2 : 10)),
-      ];
+      ]);
     }
   });
-  if (parts.includes("startup")) found.startup = await startup(quick ? 1 : 10);
-  if (parts.includes("recovery")) found.recovery = await recovery(quick ? 2000 : 100_000);
-  if (parts.includes("backlog")) found.backlogs = await backlogs(quick ? 10_000 : 1_000_000);
-  found.targets = targets(found);
+  if (parts.includes("startup")) add("startup", await startup(quick ? 1 : 10));
+  if (parts.includes("recovery")) add("recovery", await recovery(quick ? 2000 : 100_000));
+  if (parts.includes("backlog")) add("backlogs", await backlogs(quick ? 10_000 : 1_000_000));
+  add("targets", targets(found));
   return found;
 }
 
