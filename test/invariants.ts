@@ -100,6 +100,8 @@ function order(story: Story): string[] {
   const keyed = Map.groupBy(story.promised.values(), ({ key }) => key);
   const redriven = new Set<number>();
   let crashes = 0;
+  /** The latest time of a call: a clock that jumps back does not bring to life again what has expired, because an alarm's own time counts. */
+  let latest = 0;
   // While the destination refuses, other messages are tried in place of the head.
   let well = true;
   for (const happening of story.happenings) {
@@ -107,6 +109,7 @@ function order(story: Story): string[] {
     if (happening.type === "redrive") for (const label of happening.labels) redriven.add(label);
     if (happening.type !== "send") continue;
     const { messages, dead, at } = happening;
+    latest = Math.max(latest, at);
     for (const label of dead) everDead.add(label);
     for (const { label, accepted } of messages) {
       const promise = story.promised.get(label);
@@ -114,7 +117,7 @@ function order(story: Story): string[] {
         if (before.label >= label) break;
         if (!before.committed || before.withdrawn || dead.includes(before.label)) continue;
         // It is about to become a dead letter, in the commit that follows.
-        if (before.expires !== undefined && before.expires <= at && !redriven.has(before.label)) continue;
+        if (before.expires !== undefined && before.expires <= latest && !redriven.has(before.label)) continue;
         if (promise?.key !== undefined) {
           // In one call, the earlier one stands before it: that is checked as the call is gone through.
           if (!through.has(before.label)) wrong.push(`${label} was sent before ${before.label}, which has the same key and waits`);
