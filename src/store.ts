@@ -25,6 +25,9 @@ import { CALM, isOver, type OwnAlarm, type Trouble, tried } from "./trouble.js";
 export const ROW_MESSAGES = 16;
 /** Bytes of messages in one row: one write unit of the KV-backed storage (4 KB). A bigger message has a row of its own. */
 export const ROW_MESSAGE_BYTES = 4096;
+/** The most messages in a segment, and their bytes: two headers full. The next page of SQLite is filled better, and there is one row less to delete. */
+const SEGMENT_MESSAGES = 2 * ROW_MESSAGES;
+const SEGMENT_BYTES = 2 * ROW_MESSAGE_BYTES;
 /** What a stored message takes beside `msg`, in bytes, never more. */
 const MESSAGE_BYTES = 40;
 /** What a row holds beside its messages, in bytes, never more: identity (about 250), header (about 800), a dead letter's error (3,000). */
@@ -201,18 +204,33 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
     key: HEADER,
   };
 
+  /**
+   * The key of the segment that the next one may join: none once segments have been read, because whoever has read one writes it as it
+   * was. Not part of memory: a rollback must not let one grow that has been read since.
+   */
+  let growing = "";
+
   function watched<T>(write: Promise<T>): Promise<T> {
     write.catch((error) => abort(String(error)));
     return write;
   }
 
-  /** Moves the header's messages to a segment of their own, which the caller writes together with the header. */
+  /** Moves the header's messages to a segment, a new one or the last, which the caller writes together with the header. */
   function closeSegment(entries: Record<string, unknown>): void {
     const { epoch, base, messages } = memory;
-    const data: Mutable<SegmentRow> = { v: 1, object: memory.object, epoch, base, messages };
-    const row = { key: numberedKey("s", ++memory.last), data };
-    memory.recent = [...memory.recent.slice(1 - RECENT_SEGMENTS), row];
-    entries[row.key] = stored(data);
+    const newest = memory.recent.at(-1);
+    const grows =
+      newest?.key === growing &&
+      newest.data.epoch === epoch &&
+      newest.data.messages.length + messages.length <= SEGMENT_MESSAGES &&
+      serializedBytes(newest.data.messages) + memory.bytes <= SEGMENT_BYTES;
+    const row: ClosedRow = grows
+      ? { key: newest.key, data: { ...newest.data, messages: [...newest.data.messages, ...messages] } }
+      : { key: numberedKey("s", ++memory.last), data: { v: 1, object: memory.object, epoch, base, messages } };
+    memory.recent = [...(grows ? memory.recent.slice(0, -1) : memory.recent.slice(1 - RECENT_SEGMENTS)), row];
+    entries[row.key] = stored(row.data);
+    // What is being handed over is settled as it was read: nothing may join it.
+    growing = memory.taken ? "" : row.key;
     if (memory.taken) memory.moved = copied(row);
     memory.taken = false;
     store.setMessages([]);
@@ -450,6 +468,7 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
     },
 
     async page(kind, start, last, limit = PAGE_ROWS) {
+      if (kind === "s") growing = "";
       const end = numberedKey(kind, last + 1);
       if (start >= end) return [];
       const known = kind === "s" && recentFrom(start, last, limit);

@@ -90,7 +90,7 @@ onBothBackends("an idle object", (backend) => {
 });
 
 onBothBackends("a burst", (backend) => {
-  it("of 100 messages put one by one costs at most 1.15 rows a message, alarms included", async () => {
+  it("of 100 messages put one by one costs at most 1.11 rows a message, alarms included", async () => {
     const stub = fresh(backend);
     await inside(stub, (_, outbox) => outbox.send("so that the marker exists"));
     await drained(stub);
@@ -101,7 +101,7 @@ onBothBackends("a burst", (backend) => {
     await drained(stub);
     const { rows, alarms, disarmed } = await counted(stub, before);
     console.log(`${backend.name}: ${rows} rows and ${alarms} alarms for 100 messages: ${(rows + alarms) / 100} a message`);
-    expect(rows + alarms).toBeLessThanOrEqual(115);
+    expect(rows + alarms).toBeLessThanOrEqual(111);
     expect(alarms).toBe(1);
     expect(disarmed).toBe(0);
     expect(sent(stub)).toHaveLength(101);

@@ -2,9 +2,10 @@
 import { evictDurableObject } from "cloudflare:test";
 import { expect, it } from "vitest";
 import type { OutboxManager } from "../../src/index.ts";
-import { callsOf, numbers } from "./batches.ts";
-import { again, fresh, inside, onBothBackends, type Stub } from "./harness.ts";
-import { paused, resumed } from "./standing.ts";
+import { boxWith, callsOf, numbers } from "./batches.ts";
+import { again, fresh, gate, handedOver, inside, onBothBackends, type Stub } from "./harness.ts";
+import { crashDurably, idle, paused, resumed } from "./standing.ts";
+import { stageOf } from "./worker.ts";
 
 /** Two segments, and some in the header. */
 const BURST = 40;
@@ -79,5 +80,26 @@ onBothBackends("a burst", (backend) => {
     });
     await resumed(stub);
     expect(callsOf(stub).flat()).toEqual([...numbers(BURST), ...numbers(BURST, 2 * BURST + 1)]);
+  });
+
+  it.each([
+    [10, "of which the first of a segment are in hand"],
+    [100, "of which the header's are in hand"],
+  ])("grows into no segment that is being delivered: batches of %i, %s", async (batchSize) => {
+    for (const dies of [false, true]) {
+      const stub = boxWith(backend, { batchSize });
+      const held = gate();
+      stageOf(stub).script.push(held.passed);
+      await inside(stub, (_, outbox) => Promise.all(numbers(17).map((n) => outbox.send(n))));
+      await handedOver(stub, Math.min(batchSize, 17));
+      await inside(stub, (_, outbox) => Promise.all(numbers(BURST, 18).map((n) => outbox.send(n))));
+      held.open();
+      await idle(stub);
+      const more = (outbox: OutboxManager) => Promise.all(numbers(BURST, 101).map((n) => outbox.send(n)));
+      const next = dies ? await crashDurably(stub, more) : stub;
+      if (!dies) await inside(stub, (_, outbox) => more(outbox));
+      await idle(next);
+      expect([...new Set(callsOf(stub).flat())]).toEqual([...numbers(17 + BURST), ...numbers(BURST, 101)]);
+    }
   });
 });
