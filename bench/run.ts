@@ -54,7 +54,7 @@ const BURSTS: [size: number, to: Destination, rounds: number, quick: number, ent
   [1000, "nothing", 40, 2, OUTBOXES],
   [10_000, "nothing", 10, 1, OUTBOXES],
   [100, "nothing", 5, 1, ["Ours", ...PEERS]],
-  [1000, "nothing", 3, 1, ["Ours", ...PEERS]],
+  [1000, "nothing", 10, 1, ["Ours", ...PEERS]],
   [100, "queue", 40, 2, ["HandKv", "HandSql", "Ours", "OursImmediate", "DualWrite"]],
   [1000, "queue", 15, 1, ["HandKv", "HandSql", "Ours", "OursImmediate"]],
   [100, "object", 40, 2, ["HandKv", "HandSql", "Ours", "OursImmediate", "DualWrite"]],

@@ -184,4 +184,11 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: "const batch",
     found: [stories, pool("open-transaction")],
   },
+  {
+    name: "adds to a segment that is being delivered",
+    file: "store.ts",
+    find: '      if (kind === "s") growing = "";\n',
+    replace: "",
+    found: [pool("recent")],
+  },
 ];
