@@ -14,6 +14,11 @@ const STUCK_MS = 120_000;
 const LOG_CHARACTERS = 4000;
 const COMPATIBILITY_DATE = "2026-07-01";
 
+/** The worker that is asked, and that has the other object. */
+const MAIN = "main";
+/** Those who need the frameworks' code. */
+const FRAMEWORKS = new Set<string>(["AgentQueue", "AgentSchedule", "ActorAlarm"] satisfies EntrantName[]);
+
 export interface Runtime {
   readonly url: URL;
   /** One piece of work inside the object of a contestant: how long it took, in milliseconds. */
@@ -23,37 +28,46 @@ export interface Runtime {
   dispose(): Promise<void>;
 }
 
-/** @param counted classes whose storage counts what is billed, for the counts alone: counting takes time */
+/**
+ * Each contestant has an isolate of its own, so that none pays for another's garbage or for code that another has shaped.
+ *
+ * @param counted classes whose storage counts what is billed, for the counts alone: counting takes time
+ */
 export async function runtime(counted = false): Promise<Runtime> {
-  const { outputFiles } = await build({
-    entryPoints: [fileURLToPath(new URL("worker/index.ts", import.meta.url))],
-    bundle: true,
-    write: false,
-    format: "esm",
-    target: "es2022",
-    external: ["cloudflare:*", "node:*"],
-    logLevel: "error",
-  });
+  const [script, frameworks] = await Promise.all([bundle("worker/index.ts"), bundle("worker/frameworks.ts")]);
   const folder = mkdtempSync(join(tmpdir(), "outbox-bench-"));
-  const classes = Object.keys(ENTRANTS).map((name) => [name, { className: (counted ? "Counted" : "") + name, useSQLite: true }]);
+  const common = { modules: true, compatibilityDate: COMPATIBILITY_DATE };
+  const queueProducers = { QUEUE: "bench" };
+  const SINK = { className: "Sink", useSQLite: true, scriptName: MAIN };
+  const bound = (name: string) => ({ className: (counted ? "Counted" : "") + name, useSQLite: true });
   let log = "";
   const miniflare = new Miniflare({
     host: "127.0.0.1",
     cf: false,
-    name: "bench",
-    modules: true,
-    script: outputFiles[0]?.text ?? "",
-    compatibilityDate: COMPATIBILITY_DATE,
-    // For the Agents SDK and the Actors package; ours needs none.
-    compatibilityFlags: ["nodejs_compat"],
     durableObjectsPersist: folder,
-    durableObjects: { ...Object.fromEntries(classes), SINK: { className: "Sink", useSQLite: true } },
     // The frameworks say a lot. What was said last is told when something fails.
     handleRuntimeStdio(stdout, stderr) {
       for (const stream of [stdout, stderr]) stream.on("data", (text) => (log = `${log}${text}`.slice(-LOG_CHARACTERS)));
     },
-    queueProducers: { QUEUE: "bench" },
-    queueConsumers: { bench: { maxBatchSize: 100, maxBatchTimeout: 0.05 } },
+    workers: [
+      {
+        ...common,
+        name: MAIN,
+        script,
+        durableObjects: {
+          ...Object.fromEntries(Object.keys(ENTRANTS).map((name) => [name, { ...bound(name), scriptName: name }])),
+          SINK: { className: "Sink", useSQLite: true },
+        },
+        queueConsumers: { bench: { maxBatchSize: 100, maxBatchTimeout: 0.05 } },
+      },
+      ...Object.keys(ENTRANTS).map((name) => ({
+        ...common,
+        ...(FRAMEWORKS.has(name) ? { script: frameworks, compatibilityFlags: ["nodejs_compat"] } : { script }),
+        name,
+        durableObjects: { [name]: bound(name), SINK },
+        queueProducers,
+      })),
+    ],
   } as MiniflareOptions);
   const url = await miniflare.ready;
   const ask: Runtime["ask"] = async (entrant, job, count = 0, to = "nothing") => {
@@ -78,6 +92,19 @@ export async function runtime(counted = false): Promise<Runtime> {
       rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
     },
   };
+}
+
+async function bundle(entry: string): Promise<string> {
+  const { outputFiles } = await build({
+    entryPoints: [fileURLToPath(new URL(entry, import.meta.url))],
+    bundle: true,
+    write: false,
+    format: "esm",
+    target: "es2022",
+    external: ["cloudflare:*", "node:*"],
+    logLevel: "error",
+  });
+  return outputFiles[0]?.text ?? "";
 }
 
 /** The version of the runtime that is measured. */

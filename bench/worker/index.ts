@@ -1,15 +1,14 @@
-/** The worker: every contestant, as it is and with a storage that counts. */
+/** The worker: the contestants without a framework, as they are and with a storage that counts, and the handler that asks all of them. */
 
 import type { Destination, JobName } from "../words.ts";
 import { HandKv, HandSql } from "./hand.ts";
 import { counted } from "./ledger.ts";
 import { Ours, OursImmediate, OursSync } from "./ours.ts";
-import { ActorAlarm, AgentQueue, AgentSchedule } from "./peers.ts";
 import { DualWrite, RawPair, RawState } from "./raw.ts";
 import type { Contestant } from "./work.ts";
 
 export { Sink } from "./sink.ts";
-export { ActorAlarm, AgentQueue, AgentSchedule, DualWrite, HandKv, HandSql, Ours, OursImmediate, OursSync, RawPair, RawState };
+export { DualWrite, HandKv, HandSql, Ours, OursImmediate, OursSync, RawPair, RawState };
 
 export const CountedRawState = counted(RawState);
 export const CountedRawPair = counted(RawPair);
@@ -19,9 +18,6 @@ export const CountedHandSql = counted(HandSql);
 export const CountedOurs = counted(Ours);
 export const CountedOursImmediate = counted(OursImmediate);
 export const CountedOursSync = counted(OursSync);
-export const CountedAgentQueue = counted(AgentQueue);
-export const CountedAgentSchedule = counted(AgentSchedule);
-export const CountedActorAlarm = counted(ActorAlarm);
 
 export default {
   /** `/<class>/<job>/<count>/<destination>`: one request, one piece of work inside the object. */
