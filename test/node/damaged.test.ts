@@ -17,7 +17,7 @@ import {
 } from "./harness.ts";
 
 /** Enough messages for several rows. */
-const STORED = 70;
+const STORED = 150;
 
 /** Stores messages that can't be delivered yet, and stops. */
 async function stored(backend: Backend, path: string): Promise<Receiver> {
