@@ -22,14 +22,20 @@ const STORIES = "400";
 /** No run takes longer, in milliseconds: one that does hangs, and that is a failure that was found. */
 const LONGEST_MS = 120_000;
 
-const copy = mkdtempSync(join(tmpdir(), "mutations-"));
-process.on("exit", () => rmSync(copy, { recursive: true, force: true }));
-for (const name of COPIED)
-  cpSync(join(root, name), join(copy, name), { recursive: true, filter: (path) => !path.includes("node_modules") });
-symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
+/** So many are tried at a time, each in a copy of its own: one for each core of the smallest machine. */
+const TOGETHER = 2;
+
+function copyOf(): string {
+  const copy = mkdtempSync(join(tmpdir(), "mutations-"));
+  process.on("exit", () => rmSync(copy, { recursive: true, force: true }));
+  for (const name of COPIED)
+    cpSync(join(root, name), join(copy, name), { recursive: true, filter: (path) => !path.includes("node_modules") });
+  symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
+  return copy;
+}
 
 /** Whether the tests pass. */
-async function passes([layer, ...args]: readonly string[]): Promise<boolean> {
+async function passes(copy: string, [layer, ...args]: readonly string[]): Promise<boolean> {
   const vitest = join(root, "node_modules/vitest/vitest.mjs");
   const child = spawn(process.execPath, [vitest, "run", "--project", layer ?? "", "--bail", "1", "--reporter", "dot", ...args], {
     cwd: copy,
@@ -53,7 +59,7 @@ async function passes([layer, ...args]: readonly string[]): Promise<boolean> {
 }
 
 /** The first of its tests that fails, or `undefined` if it survives. */
-async function finderOf({ name, file, find, replace, found }: Mutation): Promise<string | undefined> {
+async function finderOf(copy: string, { name, file, find, replace, found }: Mutation): Promise<string | undefined> {
   const path = join(copy, "src", file);
   const text = readFileSync(path, "utf8");
   if (text.split(find).length !== 2) throw new Error(`${name}: expected its text to stand in src/${file} exactly once.`);
@@ -62,7 +68,7 @@ async function finderOf({ name, file, find, replace, found }: Mutation): Promise
     text.replace(find, () => replace),
   );
   try {
-    for (const args of found) if (!(await passes(args))) return args.join(" ");
+    for (const args of found) if (!(await passes(copy, args))) return args.join(" ");
     return undefined;
   } finally {
     writeFileSync(path, text);
@@ -72,25 +78,32 @@ async function finderOf({ name, file, find, replace, found }: Mutation): Promise
 const chosen = MUTATIONS.filter(({ name }) => name.includes(values.only ?? ""));
 // What fails without a mutation finds nothing.
 const used = [...new Map(chosen.flatMap(({ found }) => found.map((args) => [args.join(" "), args] as const))).values()];
-const needed = new Map<string, boolean>();
-const sound = async (args: readonly string[]): Promise<boolean> => {
+const needed = new Map<string, Promise<boolean>>();
+const sound = (copy: string, args: readonly string[]): Promise<boolean> => {
   const key = args.join(" ");
-  if (!needed.has(key)) needed.set(key, await passes(args));
-  return needed.get(key) === true;
+  const known = needed.get(key) ?? passes(copy, args);
+  needed.set(key, known);
+  return known;
 };
 
 let survived = 0;
 const byLayer = new Map<string, number>();
-for (const mutation of chosen) {
-  const finder = await finderOf(mutation);
+async function tried(copy: string, mutation: Mutation): Promise<void> {
+  const finder = await finderOf(copy, mutation);
   const args = used.find((each) => each.join(" ") === finder);
-  const honest = args !== undefined && (await sound(args));
+  const honest = args !== undefined && (await sound(copy, args));
   if (!honest) survived++;
   const layer = args?.[0] ?? "";
   if (honest) byLayer.set(layer, (byLayer.get(layer) ?? 0) + 1);
   const verdict = honest ? `found by the ${layer}: ${args.slice(1).join(" ")}` : args ? "its finder fails without it as well" : "SURVIVED";
   console.log(`${mutation.name.padEnd(66)} ${verdict}`);
 }
+const waiting = [...chosen];
+const lane = async (): Promise<void> => {
+  const copy = copyOf();
+  for (let next = waiting.shift(); next; next = waiting.shift()) await tried(copy, next);
+};
+await Promise.all(Array.from({ length: TOGETHER }, lane));
 const layers = Array.from(byLayer, ([layer, count]) => `${count} by the ${layer}`).join(", ");
 console.log(`\n${chosen.length} mutations, ${chosen.length - survived} found (${layers}), ${survived} not.`);
 process.exitCode = survived > 0 ? 1 : 0;
