@@ -147,9 +147,12 @@ export function deliveryOf(
   async function take(limit: number, distinct: boolean, calm: boolean): Promise<Batch> {
     for (;;) {
       while (store.open) await store.open;
+      const { retracted } = store;
       const batch = await queue.take(limit, alarm.now(), distinct, calm);
-      if (!store.open) return batch;
-      // What was read of a transaction that is still open may yet be rolled back: all of it is read again.
+      await store.writing?.catch(() => {});
+      if (!store.open && store.retracted === retracted) return batch;
+      // What was read of a transaction that is still open may yet be rolled back, and what storage has refused is gone: all of it is
+      // read again.
       memory.due = 0;
     }
   }

@@ -121,6 +121,10 @@ export interface Store {
   open: Promise<void> | null;
   /** The closure of the open transaction has ended, and its commit has not. */
   closing: boolean;
+  /** The put that was begun last: until it has settled storage may refuse it, and its message is taken back. */
+  writing: Promise<unknown> | null;
+  /** How many messages have been taken back. */
+  retracted: number;
   /** Messages that are not delivered. May count too many after rows that can't be read and puts that were refused; never too few. */
   undelivered(): number;
   /** Whether any of them may be delivered: not while the outbox is paused. */
@@ -264,6 +268,8 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
     clear: new WeakSet(),
     open: null,
     closing: false,
+    writing: null,
+    retracted: 0,
 
     undelivered: () => memory.main + memory.aside + memory.laned,
 
@@ -358,26 +364,29 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
     },
 
     retract(position, entries) {
+      store.retracted++;
       const is = (stored: StoredMessage) => positionOf(stored) === position;
-      const closed = memory.recent.find(({ data }) => data.messages.some(is));
+      // A segment with messages that were handed over may have been settled meanwhile, and is not a recent one any more.
+      const { recent, moved } = memory;
+      const known: readonly ClosedRow[] = moved && !recent.some(({ key }) => key === moved.key) ? [...recent, moved] : recent;
+      const closed = known.find(({ data }) => data.messages.some(is));
       const found = (closed?.data ?? memory).messages.find(is);
       const named = Object.keys(entries).filter((key) => key.startsWith(rowsOf("s", 0)));
-      const touched = memory.recent.filter((row) => row === closed || named.includes(row.key)).map(({ key }) => key);
-      if (!found || !named.every((key) => touched.includes(key))) return false;
+      const touched = known.filter((row) => row === closed || named.includes(row.key));
+      if (!found || !named.every((name) => touched.some(({ key }) => key === name))) return false;
       const rest = (closed?.data ?? memory).messages.filter((stored) => !is(stored));
       const without = <R extends ClosedRow>(row: R): R =>
         row.key === closed?.key ? { ...row, data: { ...row.data, messages: rest } } : row;
-      const recent = memory.recent.map(without);
-      memory.moved &&= without(memory.moved);
       if (!closed) store.setMessages(rest);
       memory.main--;
       if (readMessage(memory, found).more.due) memory.late--;
       if (memory.position === position) memory.position--;
       // A segment that was to be written with it still must be, as it is now, and a later put may have written the message.
       const rows: Record<string, unknown> = {};
-      for (const { key, data } of recent) if (touched.includes(key)) rows[key] = data.messages.length > 0 ? stored(data) : undefined;
+      for (const { key, data } of touched.map(without)) rows[key] = data.messages.length > 0 ? stored(data) : undefined;
       if (memory.position > position || touched.length > 0) store.write({ ...rows, [memory.key]: store.header() }).catch(() => {}); // Whoever put has had the error.
-      memory.recent = recent;
+      memory.recent = recent.map(without);
+      memory.moved &&= without(memory.moved);
       return true;
     },
 

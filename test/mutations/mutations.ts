@@ -180,9 +180,16 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "delivers while a transaction is open",
     file: "delivery.ts",
-    find: "while (store.open) await store.open;\n      const batch",
-    replace: "const batch",
+    find: "while (store.open) await store.open;\n      const { retracted } = store;",
+    replace: "const { retracted } = store;",
     found: [stories, pool("open-transaction")],
+  },
+  {
+    name: "hands over what storage has yet to accept",
+    file: "delivery.ts",
+    find: "      await store.writing?.catch(() => {});\n",
+    replace: "",
+    found: [pool("ghost-window")],
   },
   {
     name: "adds to a segment that is being delivered",

@@ -4,7 +4,7 @@ import { openSync, writeSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { json } from "node:stream/consumers";
-import { CLASSES, type ClassName, generator, type Line, type Order, type SentMessage } from "./kill-loop-words.ts";
+import { CLASSES, type ClassName, generator, type Line, type Order, type Sent, type SentMessage } from "./kill-loop-words.ts";
 
 const [path = "", seed = "0"] = process.argv.slice(2);
 const log = openSync(path, "a");
@@ -42,12 +42,12 @@ function orderFor(kind: ClassName, messages: readonly SentMessage[]): Order {
 }
 
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const [, verb, kind = "", number = "", timeouts = ""] = (request.url ?? "").split("/");
+  const [, verb, kind = "", number = ""] = (request.url ?? "").split("/");
   if (verb === "send") {
-    const messages = (await json(request)) as SentMessage[];
+    const sent = (await json(request)) as Sent;
     if (Number(number) !== life) return void request.socket.destroy();
-    const order = orderFor(kind as ClassName, messages);
-    record({ type: "send", kind: kind as ClassName, life, at: Date.now(), timeouts: Number(timeouts), messages, order });
+    const order = orderFor(kind as ClassName, sent.messages);
+    record({ type: "send", kind: kind as ClassName, life, at: Date.now(), ...sent, order });
     const give = (): unknown => response.end(JSON.stringify(order));
     if (held) held.push(give);
     else give();
@@ -64,7 +64,6 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   }
   if (verb === "crash") record({ type: "crash", life: life++ });
   if (verb === "hold") held = [];
-  if (verb === "stop") record({ type: "stop", life });
   if (verb === "release") {
     for (const give of held ?? []) give();
     held = null;

@@ -16,13 +16,18 @@ export interface Verdict {
   readonly delivered: number;
   readonly dead: number;
   readonly duplicates: number;
-  /** Calls that ran out of time. */
-  readonly timeouts: number;
+  /** Calls that ran out of time, or had no answer, as far as the next one told. */
+  readonly failures: number;
   readonly lost: number;
   readonly ghosts: number;
   /** What is broken, in words. */
   readonly wrong: readonly string[];
+  /** The log of the first of it. */
+  readonly evidence: readonly string[];
 }
+
+/** Lines of the log are printed up to this many. */
+const MOST_EVIDENCE = 60;
 
 type Send = Extract<Line, { type: "send" }>;
 
@@ -36,15 +41,25 @@ export function judge(lines: readonly Line[], found: Record<ClassName, Found>, l
     delivered: sum(({ delivered }) => delivered),
     dead: sum(({ dead }) => dead),
     duplicates: sum(({ duplicates }) => duplicates),
-    timeouts: sum(({ timeouts }) => timeouts),
+    failures: sum(({ failures }) => failures),
     lost: sum(({ lost }) => lost),
     ghosts: sum(({ ghosts }) => ghosts),
     wrong: [...load.refused.map((text) => `refused: ${text}`), ...verdicts.flatMap(({ wrong }) => wrong)],
+    evidence: verdicts.flatMap(({ evidence }) => evidence).slice(0, MOST_EVIDENCE),
   };
 }
 
+/** What an object sent while a label was on its way: what the first complaint that names one may come from. */
+function evidenceOf(wrong: readonly string[], lines: readonly Line[], kind: ClassName): string[] {
+  const label = Number(/\d{7,}/.exec(wrong[0] ?? "")?.[0]);
+  const mine = lines.filter((line) => line.type === "crash" || line.kind === kind);
+  const has = (line: Line): boolean => line.type === "send" && line.messages.some(([one]) => one === label);
+  const first = mine.findIndex(has);
+  return first < 0 ? [] : mine.slice(Math.max(0, first - 2), mine.findLastIndex(has) + 3).map((line) => JSON.stringify(line));
+}
+
 function verdictOf(kind: ClassName, lines: readonly Line[], found: Found, load: Load): Omit<Verdict, "requests"> {
-  const { happenings, sends, timeouts } = happeningsOf(kind, lines, found);
+  const { happenings, sends, failures } = happeningsOf(kind, lines, found);
   const dead = found.dead.map(({ label }) => label);
   const taken = happenings.flatMap((happening) => (happening.type === "send" ? happening.messages.filter(({ accepted }) => accepted) : []));
   const delivered = new Set(taken.map(({ label }) => label));
@@ -66,12 +81,13 @@ function verdictOf(kind: ClassName, lines: readonly Line[], found: Found, load: 
     ...(found.waiting > 0 ? [`${found.waiting} messages wait although all is quiet`] : []),
   ];
   return {
+    evidence: evidenceOf(wrong, lines, kind),
     confirmed: confirmed.size,
     committed: promised.size,
     delivered: delivered.size,
     dead: dead.length,
     duplicates: taken.length - delivered.size,
-    timeouts,
+    failures,
     lost: [...promised.values()].filter(({ label, committed }) => committed && !ended(label)).length,
     ghosts: [...seen].filter((label) => !promised.has(label)).length,
     wrong: wrong.map((text) => `${kind}: ${text}`),
@@ -95,39 +111,24 @@ function promisedOf({ states }: Found, seen: ReadonlySet<number>): { promised: M
 }
 
 /** One object's part of the log, in the words of the invariants. */
-function happeningsOf(kind: ClassName, lines: readonly Line[], found: Found): { happenings: Happening[]; sends: Send[]; timeouts: number } {
-  const happenings: Happening[] = [];
-  const sends: Send[] = [];
-  let last: { at: number; send: Send } | null = null;
-  let timeouts = 0;
-  /** The last call may have gone on after its time, so that its messages come again. */
-  const hung = (): void => {
-    const happening = last && happenings[last.at];
-    if (last && happening?.type === "send") happenings[last.at] = { ...happening, hangs: true };
-  };
-  const mine = lines.filter((line) => line.type !== "send" || line.kind === kind);
+function happeningsOf(kind: ClassName, lines: readonly Line[], found: Found): { happenings: Happening[]; sends: Send[]; failures: number } {
+  const mine = lines.filter((line) => line.type === "crash" || line.kind === kind);
+  const sends = mine.filter((line) => line.type === "send");
+  const failed = new Set(sends.flatMap(({ life, failed }) => failed.map((call) => `${life} ${call}`)));
   /** A dead letter has been one since it was sent for the last time. */
   const buried = new Map(found.dead.map(({ label }) => [label, -1]));
   for (const [n, line] of mine.entries()) {
     if (line.type === "send") for (const [label] of line.messages) if (buried.has(label)) buried.set(label, n);
   }
-  for (const [n, line] of mine.entries()) {
-    if (line.type === "crash") {
-      happenings.push({ type: "crash", told: false });
-      last = null;
-    } else if (line.type === "stop") hung();
-    else {
-      const before: number = last?.send.timeouts ?? 0;
-      if (line.timeouts > before) hung();
-      timeouts += Math.max(0, line.timeouts - before);
-      const messages = line.messages.map((message, i) => handedOf(line, message, i));
-      last = { at: happenings.length, send: line };
-      sends.push(line);
-      const dead = [...buried].filter(([, last]) => last < n).map(([label]) => label);
-      happenings.push({ type: "send", messages, dead, at: line.at, hangs: line.order.end === "hang" });
-    }
-  }
-  return { happenings, sends, timeouts };
+  const happenings = mine.map((line, n): Happening => {
+    if (line.type === "crash") return { type: "crash", told: false };
+    const messages = line.messages.map((message, i) => handedOf(line, message, i));
+    const dead = [...buried].filter(([, last]) => last < n).map(([label]) => label);
+    // A call that has failed without the destination's knowing is as one that it never answered.
+    const hangs = line.order.end === "hang" || failed.has(`${line.life} ${line.call}`);
+    return { type: "send", messages, dead, at: line.at, hangs };
+  });
+  return { happenings, sends, failures: failed.size };
 }
 
 /** Whether the destination has taken it: what it was told to say no more of, if the call did not fail. */

@@ -49,6 +49,15 @@ export interface Dead {
 /** A message on its way to the receiver. */
 export type SentMessage = readonly [label: number, id: string, sequence: number, attempts: number, source: string];
 
+/** What an object sends: the messages of one call, and what the destination can't see. */
+export interface Sent {
+  /** Which call of this object in this life it is, from 1. */
+  readonly call: number;
+  /** Its calls in this life that have run out of time, or had no answer: whatever the destination took of them comes again. */
+  readonly failed: readonly number[];
+  readonly messages: readonly SentMessage[];
+}
+
 /** What the destination answers. The lists hold places in the batch. */
 export interface Order {
   readonly end: "return" | "throw" | "hang";
@@ -59,21 +68,16 @@ export interface Order {
 
 /** A line of the receiver's log. */
 export type Line =
-  | {
+  | (Sent & {
       readonly type: "send";
       readonly kind: ClassName;
       readonly life: number;
       /** What the clock showed, in milliseconds since the Unix epoch. */
       readonly at: number;
-      /** Calls of this object that had run out of time before, in this life. */
-      readonly timeouts: number;
-      readonly messages: readonly SentMessage[];
       readonly order: Order;
-    }
+    })
   /** The process is gone, and nothing of it can arrive any more. */
-  | { readonly type: "crash"; readonly life: number }
-  /** The process stood still for longer than a call may take. */
-  | { readonly type: "stop"; readonly life: number };
+  | { readonly type: "crash"; readonly life: number };
 
 /** A small seeded generator (mulberry32): from 0 to 1. */
 export function generator(seed: number): () => number {

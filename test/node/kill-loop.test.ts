@@ -9,6 +9,7 @@ const SEED = Number(process.env.OUTBOX_SEED ?? Math.floor(Math.random() * 2 ** 3
 it(`loses and invents nothing in ${KILLS} kills at random times`, { timeout: 60_000 + KILLS * 2000 }, async () => {
   const report = await killLoop({ kills: KILLS, seed: SEED });
   console.log(`OUTBOX_SEED=${SEED} ${lineOf(report)}`);
+  for (const line of report.evidence) console.log(line);
   expect(report.wrong.slice(0, 20)).toEqual([]);
   expect(report).toMatchObject({ kills: KILLS, lost: 0, ghosts: 0 });
   // Enough happened for the test to say something.

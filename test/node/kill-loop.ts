@@ -42,7 +42,7 @@ export interface Report extends Verdict {
 /** The receiver's process, and how it is told of what it can't see. */
 interface Receiver {
   readonly port: number;
-  mark(verb: "crash" | "hold" | "stop" | "release" | "calm"): Promise<void>;
+  mark(verb: "crash" | "hold" | "release" | "calm"): Promise<void>;
   /** Resolves when so many more calls have arrived, or the time is over. */
   sends(count: number, withinMs: number): Promise<void>;
   stop(): void;
@@ -141,7 +141,6 @@ async function until({ by, afterMs, sends }: End, life: Life, load: Load, receiv
   if (by !== "stopped") return;
   life.signal("SIGSTOP");
   await pause(TIMEOUT_MS * 1.2);
-  await receiver.mark("stop");
   life.signal("SIGCONT");
   // The answers come after the call has run out of time.
   await pause(LATE_MS);

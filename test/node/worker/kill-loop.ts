@@ -1,8 +1,8 @@
 /** The worker of the kill loop: an object that writes in every way there is, says beside each message that it was committed, and sends to a process of its own. */
 import { DurableObject } from "cloudflare:workers";
-import type { OutboxDelivery, OutboxEvent, OutboxManager, OutboxMessage, OutboxOptions, OutboxPutOptions } from "../../../src/index.ts";
+import type { OutboxDelivery, OutboxManager, OutboxMessage, OutboxOptions, OutboxPutOptions } from "../../../src/index.ts";
 import { withTransactionalOutbox } from "../../../src/index.ts";
-import type { ClassName, Committed, Dead, Order, SentMessage, Way, Written } from "../kill-loop-words.ts";
+import type { ClassName, Committed, Dead, Order, Sent, Way, Written } from "../kill-loop-words.ts";
 import { BATCH_SIZE, TIMEOUT_MS } from "../kill-loop-words.ts";
 
 interface Message {
@@ -29,15 +29,8 @@ class Unwanted extends Error {}
 
 let given = 0;
 
-/** By class, of which each has one object: what was handed over last, and how often a call ran out of time in this life. */
-const handed = new Map<ClassName, readonly string[]>();
-const timeouts = new Map<ClassName, number>();
-
-/** Counts what the outbox says of its own calls. */
-function told(event: OutboxEvent): void {
-  if (event.type !== "failed" || (event.error as { code?: unknown } | undefined)?.code !== "timeout") return;
-  for (const [name, ids] of handed) if (ids.includes(event.ids[0] ?? "")) timeouts.set(name, (timeouts.get(name) ?? 0) + 1);
-}
+/** By class, of which each has one object: its calls in this life, and those that have failed without the destination's knowing. */
+const calls = new Map<ClassName, { count: number; failed: number[] }>();
 
 abstract class Box extends DurableObject<Env> {
   /** The name of its class. */
@@ -197,13 +190,25 @@ abstract class Box extends DurableObject<Env> {
     return pending + delayed + blocked;
   }
 
-  protected async forward(messages: OutboxMessage<Message>[]): Promise<Order> {
-    const ids = messages.map(({ id }) => id);
-    handed.set(this.kind, ids);
-    const sent = messages.map(({ msg, id, sequence, attempts, source }): SentMessage => [msg.label, id, sequence, attempts, source]);
-    const path = `${this.kind}/${this.env.LIFE}/${timeouts.get(this.kind) ?? 0}`;
-    const response = await this.env.RECEIVER.fetch(`http://receiver/send/${path}`, { method: "POST", body: JSON.stringify(sent) });
-    return response.json();
+  protected async forward(messages: OutboxMessage<Message>[], { signal }: OutboxDelivery): Promise<Order> {
+    const mine = calls.get(this.kind) ?? { count: 0, failed: [] };
+    calls.set(this.kind, mine);
+    const call = ++mine.count;
+    const fail = (): void => void mine.failed.push(call);
+    signal.addEventListener("abort", fail);
+    const sent: Sent = {
+      call,
+      failed: mine.failed,
+      messages: messages.map(({ msg, id, sequence, attempts, source }) => [msg.label, id, sequence, attempts, source]),
+    };
+    try {
+      const path = `${this.kind}/${this.env.LIFE}`;
+      const response = await this.env.RECEIVER.fetch(`http://receiver/send/${path}`, { method: "POST", body: JSON.stringify(sent) });
+      return await response.json();
+    } catch (error) {
+      fail();
+      throw error;
+    }
   }
 }
 
@@ -215,8 +220,8 @@ async function endOf({ end }: Order): Promise<void> {
 
 /** One parameter: full batches, whatever their ordering keys, and no outcome for a single message. */
 abstract class Plain extends Box {
-  async sendMessages(messages: OutboxMessage<Message>[]): Promise<void> {
-    await endOf(await this.forward(messages));
+  async sendMessages(messages: OutboxMessage<Message>[], ...[delivery]: [OutboxDelivery]): Promise<void> {
+    await endOf(await this.forward(messages, delivery));
   }
 }
 
@@ -224,7 +229,7 @@ abstract class Plain extends Box {
 abstract class Settling extends Box {
   async sendMessages(messages: OutboxMessage<Message>[], delivery: OutboxDelivery): Promise<void> {
     const ids = messages.map(({ id }) => id);
-    const order = await this.forward(messages);
+    const order = await this.forward(messages, delivery);
     for (const i of order.retried) delivery.retry(ids[i] ?? "", { delaySeconds: 0.02 });
     for (const i of order.rejected) delivery.reject(ids[i] ?? "", "not wanted");
     for (const i of order.acked) delivery.ack(ids[i] ?? "");
@@ -236,7 +241,6 @@ const OPTIONS: OutboxOptions<"OUTBOX_MANAGER"> = {
   batchSize: BATCH_SIZE,
   timeoutSeconds: TIMEOUT_MS / 1000,
   retry: { minDelaySeconds: 0.02, maxDelaySeconds: 0.2, jitter: 0.5, maxAttempts: 4 },
-  onEvent: told,
 };
 
 export const SqlitePlain = withTransactionalOutbox(
