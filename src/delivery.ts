@@ -149,10 +149,9 @@ export function deliveryOf(
       while (store.open) await store.open;
       const { retracted } = store;
       const batch = await queue.take(limit, alarm.now(), distinct, calm);
-      await store.writing?.catch(() => {});
       if (!store.open && store.retracted === retracted) return batch;
-      // What was read of a transaction that is still open may yet be rolled back, and what storage has refused is gone: all of it is
-      // read again.
+      // What was read of a transaction that is still open may yet be rolled back. What storage refuses it refuses at once, and then the
+      // message is taken back before this read is over. Either way all of it is read again.
       memory.due = 0;
     }
   }

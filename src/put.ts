@@ -135,7 +135,6 @@ export function puttingOf(
       // Should the put refuse at once, nobody waits for this one.
       existed?.catch(() => {});
       const written = keys.length > FEW_KEYS ? store.put(entries, options) : store.native.put(entries, options);
-      store.writing = written;
       const armed = first || (memory.trouble.retryAt === 0 && alarm.stands(now)) ? undefined : wake();
       if (listening && !first) tell({ type: "stored", id: receipt.id, sequence });
       await written;

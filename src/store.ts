@@ -121,8 +121,6 @@ export interface Store {
   open: Promise<void> | null;
   /** The closure of the open transaction has ended, and its commit has not. */
   closing: boolean;
-  /** The put that was begun last: until it has settled storage may refuse it, and its message is taken back. */
-  writing: Promise<unknown> | null;
   /** How many messages have been taken back. */
   retracted: number;
   /** Messages that are not delivered. May count too many after rows that can't be read and puts that were refused; never too few. */
@@ -268,7 +266,6 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
     clear: new WeakSet(),
     open: null,
     closing: false,
-    writing: null,
     retracted: 0,
 
     undelivered: () => memory.main + memory.aside + memory.laned,

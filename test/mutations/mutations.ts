@@ -185,10 +185,10 @@ export const MUTATIONS: readonly Mutation[] = [
     found: [stories, pool("open-transaction")],
   },
   {
-    name: "hands over what storage has yet to accept",
+    name: "hands over what storage has refused",
     file: "delivery.ts",
-    find: "      await store.writing?.catch(() => {});\n",
-    replace: "",
+    find: "!store.open && store.retracted === retracted",
+    replace: "!store.open",
     found: [pool("ghost-window")],
   },
   {
