@@ -44,7 +44,7 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
         for (const message of row.data.messages) yield { ...readMessage(row.data, message), row };
       }
       if (rows.length > 0 || (kind === "s" && memory.last > last)) continue;
-      if (kind === "s") for (const message of memory.messages) yield { ...readMessage(memory, message), row: null };
+      if (kind === "s") for (const message of store.messages()) yield { ...readMessage(memory, message), row: null };
       return;
     }
   }
@@ -182,8 +182,8 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
       const { main, late, aside, ready, laned, lanes, dead, trouble, paused, since } = memory;
       const { failures } = trouble;
       const [head] = main ? await store.page("s", numberedKey("s", memory.first), memory.last, 1) : [];
-      const data = head?.data ?? memory;
-      const at = Math.min(since || NEVER, main && data.messages[0] !== undefined ? readMessage(data, data.messages[0]).at : NEVER);
+      const [oldest] = main ? (head?.data.messages ?? store.messages()) : [];
+      const at = Math.min(since || NEVER, oldest === undefined ? NEVER : readMessage(head?.data ?? memory, oldest).at);
       const wake = delivery.nextAttempt();
       // A lane of which the last message was cancelled ends when it is looked at next.
       const heads = Math.min(lanes.size, laned);
@@ -280,7 +280,7 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
     const held = batch?.handed.some((entry) => entry.position === position);
     // A full header has moved its messages, and a segment that a put has closed a moment ago may be written again.
     const row = read ?? store.recent(({ data }) => data.messages.some((message) => positionOf(message) === position)) ?? null;
-    const messages = (row?.data ?? memory).messages;
+    const messages = row?.data.messages ?? store.messages();
     const rest = messages.filter((message) => positionOf(message) !== position);
     const attempts = row && kindOf(row.key) !== "s" ? more.attempts : tried(memory.trouble, position);
     if (held || attempts || rest.length === messages.length) return false;

@@ -85,8 +85,9 @@ export function queueOf(store: Store): Queue {
         row.data.messages = rest;
         rows[row.key] = rest.length > 0 ? stored(row.data) : undefined;
       }
-      const rest = memory.messages.length > 0 ? left(memory.messages, null) : memory.messages;
-      if (rest !== memory.messages) {
+      const newest = store.messages();
+      const rest = newest.length > 0 ? left(newest, null) : newest;
+      if (rest !== newest) {
         saved = true;
         store.setMessages(rest);
       }
@@ -227,7 +228,7 @@ export function queueOf(store: Store): Queue {
     const head = segments.find(({ data }) => data.messages.length > 0);
     const newest = segments.at(-1);
     if (newest) memory.first = head ? keyNumber(head.key) : keyNumber(newest.key) + 1;
-    const [first] = head?.data.messages ?? (memory.first > memory.last ? memory.messages : []);
+    const [first] = head?.data.messages ?? (memory.first > memory.last ? store.messages() : []);
     if (first !== undefined) memory.done = positionOf(first) - 1;
     else if (memory.first > memory.last) memory.done = memory.position;
     else for (const entry of batch.entries) if (!isAside(entry) && entry.fate) memory.done = Math.max(memory.done, entry.position);

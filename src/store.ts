@@ -49,7 +49,7 @@ const SMALL_ROWS = 1000;
 export const NEVER: number = Number.POSITIVE_INFINITY;
 
 /** What the outbox knows without reading: the header as it should stand, and what no row holds. All of it goes back when a transaction rolls back. */
-export interface Memory extends Mutable<HeaderRow> {
+export interface Memory extends Mutable<Omit<HeaderRow, "messages">> {
   trouble: Trouble;
   /** The key of the header. */
   key: string;
@@ -63,9 +63,12 @@ export interface Memory extends Mutable<HeaderRow> {
   due: number;
   /** Ordering keys of which messages wait. Replaced, never changed. */
   lanes: ReadonlyMap<string, LaneState>;
-  /** The header's messages as they are stored, or `null` when JSON does not hold them all. */
-  text: string | null;
-  /** Bytes of the header's messages. */
+  /** The header's messages, a line each, as every put adds one: a text that grows costs less than a list. */
+  text: string;
+  /** The header's messages where JSON does not hold them all. Replaced, never changed. */
+  list: readonly StoredMessage[] | null;
+  /** How many they are, and their bytes. */
+  count: number;
   bytes: number;
   /** Some of the header's messages have been handed over: once it is full, the segment to which they move is remembered. */
   taken: boolean;
@@ -138,6 +141,8 @@ export interface Store {
   append(entries: Record<string, unknown>, draft: Draft, at: number, more?: More): number;
   /** Takes back a message whose put was refused. Returns whether it could: not once it has left the header. */
   retract(position: number, entries: Record<string, unknown>): boolean;
+  /** The header's messages. */
+  messages(): readonly StoredMessage[];
   /** Makes these the header's messages. */
   setMessages(messages: readonly StoredMessage[]): void;
   /** The outbox's alarm that fires or still stands, or 0. While nothing is wanted the header remembers it: it is not the object's own. */
@@ -176,8 +181,9 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
     main: 0,
     first: 1,
     last: 0,
-    messages: [],
     text: "",
+    list: null,
+    count: 0,
     bytes: 0,
     taken: false,
     recent: [],
@@ -211,6 +217,8 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
    * was. Not part of memory: a rollback must not let one grow that has been read since.
    */
   let growing = "";
+  /** How the header begins. */
+  let opening = { epoch: "", base: -1, text: "" };
 
   function watched<T>(write: Promise<T>): Promise<T> {
     write.catch((error) => abort(String(error)));
@@ -219,7 +227,8 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
 
   /** Moves the header's messages to a segment, a new one or the last, which the caller writes together with the header. */
   function closeSegment(entries: Record<string, unknown>): void {
-    const { epoch, base, messages } = memory;
+    const { epoch, base } = memory;
+    const messages = store.messages();
     const newest = memory.recent.at(-1);
     const grows =
       newest?.key === growing &&
@@ -296,16 +305,17 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
         }
       }
       if (!row && memory.key === HEADER) return true;
-      Object.assign(memory, row);
+      const { messages = [], ...rest } = row ?? {};
+      Object.assign(memory, rest);
       memory.trouble ??= CALM;
-      store.setMessages(memory.messages);
+      store.setMessages(messages);
       const [head] = await store.page("s", numberedKey("s", memory.first), memory.last, 1);
       memory.first = head ? keyNumber(head.key) : memory.last + 1;
-      const [oldest] = (head?.data ?? memory).messages;
+      const [oldest] = head?.data.messages ?? messages;
       memory.done = (oldest ? positionOf(oldest) : memory.position + 1) - 1;
       memory.main = row?.main ?? memory.position - memory.done;
       // What the header alone holds is a few messages; with segments, a run finds out.
-      memory.next = head ? 0 : Math.min(NEVER, ...memory.messages.map((stored) => readMessage(memory, stored).more.due ?? 0));
+      memory.next = head ? 0 : Math.min(NEVER, ...messages.map((stored) => readMessage(memory, stored).more.due ?? 0));
       if (memory.aside) {
         const [timer] = await store.page("t", numberedKey("t", 0), LAST_NUMBER, 1);
         memory.due = timer ? keyNumber(timer.key) : NEVER;
@@ -336,7 +346,7 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
 
     newEpoch() {
       const entries: Record<string, unknown> = {};
-      if (memory.messages.length > 0) closeSegment(entries);
+      if (memory.count > 0) closeSegment(entries);
       store.beginEpoch();
       entries[memory.key] = store.header();
       return store.native.put(entries);
@@ -344,15 +354,17 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
 
     append(entries, { json, msg, bytes }, at, more) {
       const size = bytes + MESSAGE_BYTES;
-      const { length } = memory.messages;
-      if (length > 0 && (length >= ROW_MESSAGES || memory.bytes + size > ROW_MESSAGE_BYTES)) closeSegment(entries);
+      const { count } = memory;
+      if (count > 0 && (count >= ROW_MESSAGES || memory.bytes + size > ROW_MESSAGE_BYTES)) closeSegment(entries);
       memory.epoch ||= crypto.randomUUID();
       const position = ++memory.position;
       const added = atRest(position, at, json, msg, more);
-      const { text } = memory;
-      memory.text = text === null || !json ? null : text ? `${text}\n${added}` : (added as string);
-      memory.messages = [...memory.messages, added];
-      memory.bytes += size;
+      if (memory.list || typeof added !== "string") store.setMessages([...store.messages(), added]);
+      else {
+        memory.text = memory.count > 0 ? `${memory.text}\n${added}` : added;
+        memory.count++;
+        memory.bytes += size;
+      }
       memory.main++;
       if (more?.due) memory.late++;
       memory.next = Math.min(memory.next, more?.due ?? 0);
@@ -367,11 +379,12 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
       const { recent, moved } = memory;
       const known: readonly ClosedRow[] = moved && !recent.some(({ key }) => key === moved.key) ? [...recent, moved] : recent;
       const closed = known.find(({ data }) => data.messages.some(is));
-      const found = (closed?.data ?? memory).messages.find(is);
+      const messages = closed?.data.messages ?? store.messages();
+      const found = messages.find(is);
       const named = Object.keys(entries).filter((key) => key.startsWith(rowsOf("s", 0)));
       const touched = known.filter((row) => row === closed || named.includes(row.key));
       if (!found || !named.every((name) => touched.some(({ key }) => key === name))) return false;
-      const rest = (closed?.data ?? memory).messages.filter((stored) => !is(stored));
+      const rest = messages.filter((stored) => !is(stored));
       const without = <R extends ClosedRow>(row: R): R =>
         row.key === closed?.key ? { ...row, data: { ...row.data, messages: rest } } : row;
       if (!closed) store.setMessages(rest);
@@ -387,10 +400,14 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
       return true;
     },
 
+    messages: () => memory.list ?? (memory.count > 0 ? memory.text.split("\n") : []),
+
     setMessages(messages) {
-      memory.messages = messages;
+      const lines = messages.every((stored) => typeof stored === "string");
+      memory.text = lines ? messages.join("\n") : "";
+      memory.list = lines ? null : messages;
+      memory.count = messages.length;
       memory.bytes = serializedBytes(messages);
-      memory.text = messages.every((stored) => typeof stored === "string") ? messages.join("\n") : null;
     },
 
     leftover: () => 0,
@@ -450,8 +467,12 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
         };
         rest = `,${JSON.stringify(rare).slice(1, -1)}`;
       }
-      const head = `{"v":1,"object":${quoted},"epoch":"${epoch}","base":${base},"position":${position},"first":${first},"last":${last}${rest}}`;
-      return text === null ? { ...JSON.parse(head), messages: memory.messages } : text ? `${head}\n${text}` : head;
+      // Put together once an epoch: every put writes it.
+      if (opening.epoch !== epoch || opening.base !== base) {
+        opening = { epoch, base, text: `{"v":1,"object":${quoted},"epoch":"${epoch}","base":${base},"position":` };
+      }
+      const head = `${opening.text}${position},"first":${first},"last":${last}${rest}}`;
+      return memory.list ? { ...JSON.parse(head), messages: memory.list } : text ? `${head}\n${text}` : head;
     },
 
     saveHeader: () => watched(store.native.put(memory.key, store.header())),

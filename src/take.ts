@@ -186,7 +186,7 @@ async function takeMain(store: Store, batch: Batch, limit: number, distinct: boo
   // No await since the last segment was seen to be the last: nothing can have moved there.
   const read = batch.entries.length;
   const { object, epoch, base } = memory;
-  for (const entry of entriesOf(null, { object, epoch, base }, memory.messages)) {
+  for (const entry of entriesOf(null, { object, epoch, base }, store.messages())) {
     if (!add(entry)) {
       memory.taken = batch.entries.length > read;
       return through;

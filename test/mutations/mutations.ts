@@ -57,8 +57,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "clears the whole queue instead of what was sent",
     file: "queue.ts",
-    find: "const rest = memory.messages.length > 0 ? left(memory.messages, null) : memory.messages;",
-    replace: "const rest: readonly StoredMessage[] = batch.handed.length > 0 ? [] : memory.messages;",
+    find: "const rest = newest.length > 0 ? left(newest, null) : newest;",
+    replace: "const rest: readonly StoredMessage[] = batch.handed.length > 0 ? [] : newest;",
     found: [crashes("a put during a send"), stories],
   },
   {
@@ -137,9 +137,9 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "uses numbers again after a restart",
     file: "store.ts",
-    find: "memory.trouble ??= CALM;",
-    replace: `memory.trouble ??= CALM;
-      if (memory.messages.length === 0 && memory.first > memory.last) memory.position = memory.base;`,
+    find: "store.setMessages(messages);",
+    replace: `store.setMessages(messages);
+      if (memory.count === 0 && memory.first > memory.last) memory.position = memory.base;`,
     found: [stories, pool("identity")],
   },
   {
