@@ -2,7 +2,8 @@
 
 import { expected, told } from "./errors.js";
 import type { Emit } from "./events.js";
-import { NEVER, type Store } from "./store.js";
+import { NEVER } from "./memory.js";
+import type { Store } from "./store.js";
 import type { Cancel, Timers } from "./timers.js";
 import type { OwnAlarm, Trouble } from "./trouble.js";
 

@@ -1,8 +1,8 @@
 /** A batch: the messages of one step of delivery, where they stand, and what becomes of each. */
 
+import type { Memory, Row } from "./memory.js";
 import { type More, type Parts, partsOf, type Read, type StoredMessage, type Stream } from "./message.js";
 import { kindOf } from "./rows.js";
-import type { Memory, Row } from "./store.js";
 import { tried } from "./trouble.js";
 
 /** Where a message goes: out of the store, to wait for a time or behind its key, or among the dead letters. */

@@ -5,6 +5,7 @@ import { alarmSlot } from "./alarm.js";
 import type { Send } from "./call.js";
 import { deliveryOf } from "./delivery.js";
 import { eraserOf } from "./erase.js";
+import { load } from "./load.js";
 import { manager, type OutboxManager } from "./manager.js";
 import { bindNative, define } from "./native.js";
 import { type Settings, settings } from "./options.js";
@@ -75,7 +76,7 @@ export function coreOf(ctx: DurableObjectState, chosen: Settings | undefined): C
   const loading = ctx.blockConcurrencyWhile(async () => {
     // By now a subclass may have put instance properties in the place of our handlers.
     if (instance) core.adopt(instance);
-    const fresh = await store.load();
+    const fresh = await load(store, ctx.id.toString());
     // What can't be read of it is tried again at the next start: the object must start all the same.
     if (fresh && chosen) {
       await adoptOriginal(store, maxMessageBytes(core.sqlite), wake).catch((error) => store.unreadable(ORIGINAL, error));

@@ -1,10 +1,10 @@
 /** Erasing what is the object's own: everything that `deleteAll()` deletes, and no message. */
 
 import { OutboxError } from "./errors.js";
+import { NEVER } from "./memory.js";
 import type { Native } from "./native.js";
 import type { Parts } from "./parts.js";
 import { HEADER, RESERVED } from "./rows.js";
-import { NEVER } from "./store.js";
 
 /** Rows read at once: their values come with them. */
 const PAGE_ROWS = 128;

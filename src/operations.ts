@@ -1,11 +1,13 @@
 /** Operations: what whoever is on call sees of an outbox and does to it. */
 
 import { expected } from "./errors.js";
+import { linesOf, messagesIn } from "./lines.js";
+import { NEVER, type Row } from "./memory.js";
 import { digits, identify, type More, type OutboxListed, positionOf, present, type Read, readMessage, restored } from "./message.js";
 import { within } from "./options.js";
 import { gate, type Parts } from "./parts.js";
 import { idKey, type Kind, type KnownId, keyNumber, kindOf, LANES, LAST_NUMBER, laneKey, lanePrefix, numberedKey, rowsOf } from "./rows.js";
-import { NEVER, PAGE_ROWS, type Row, stored } from "./store.js";
+import { PAGE_ROWS, stored } from "./store.js";
 import { tried } from "./trouble.js";
 
 /** What `list` shows. */
@@ -44,7 +46,7 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
         for (const message of row.data.messages) yield { ...readMessage(row.data, message), row };
       }
       if (rows.length > 0 || (kind === "s" && memory.last > last)) continue;
-      if (kind === "s") for (const message of store.messages()) yield { ...readMessage(memory, message), row: null };
+      if (kind === "s") for (const message of messagesIn(memory.newest)) yield { ...readMessage(memory, message), row: null };
       return;
     }
   }
@@ -182,7 +184,7 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
       const { main, late, aside, ready, laned, lanes, dead, trouble, paused, since } = memory;
       const { failures } = trouble;
       const [head] = main ? await store.page("s", numberedKey("s", memory.first), memory.last, 1) : [];
-      const [oldest] = main ? (head?.data.messages ?? store.messages()) : [];
+      const [oldest] = main ? (head?.data.messages ?? messagesIn(memory.newest)) : [];
       const at = Math.min(since || NEVER, oldest === undefined ? NEVER : readMessage(head?.data ?? memory, oldest).at);
       const wake = delivery.nextAttempt();
       // A lane of which the last message was cancelled ends when it is looked at next.
@@ -280,7 +282,7 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
     const held = batch?.handed.some((entry) => entry.position === position);
     // A full header has moved its messages, and a segment that a put has closed a moment ago may be written again.
     const row = read ?? store.recent(({ data }) => data.messages.some((message) => positionOf(message) === position)) ?? null;
-    const messages = row?.data.messages ?? store.messages();
+    const messages = row?.data.messages ?? messagesIn(memory.newest);
     const rest = messages.filter((message) => positionOf(message) !== position);
     const attempts = row && kindOf(row.key) !== "s" ? more.attempts : tried(memory.trouble, position);
     if (held || attempts || rest.length === messages.length) return false;
@@ -291,7 +293,7 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
       row.data.messages = rest;
       if (row.key === memory.moved?.key) memory.moved = row;
       rows[row.key] = rest.length > 0 ? stored(row.data) : undefined;
-    } else store.setMessages(rest);
+    } else memory.newest = linesOf(rest);
     if (row && kind === "t") {
       memory.aside--;
       if (keyNumber(row.key) === 0) memory.ready--;

@@ -1,10 +1,12 @@
 /** The queue: reads batches, and does with each message what its fate says, every step in one commit. */
 
 import { type Batch, type Entry, isAside, type Lane, type Waiting } from "./batch.js";
+import { linesOf, messagesIn } from "./lines.js";
+import { type LaneState, NEVER, type Row } from "./memory.js";
 import { digits, positionOf, readMessage, restored, type StoredMessage } from "./message.js";
 import { idKey, keyNumber, kindOf, laneKey, lanePrefix, numberedKey, type SegmentRow, timerKey } from "./rows.js";
 import { serializedBytes } from "./size.js";
-import { type LaneState, NEVER, ROW_MESSAGE_BYTES, ROW_MESSAGES, type Row, type Store, stored } from "./store.js";
+import { ROW_MESSAGE_BYTES, ROW_MESSAGES, type Store, stored } from "./store.js";
 import { fill } from "./take.js";
 
 export interface Queue {
@@ -85,11 +87,11 @@ export function queueOf(store: Store): Queue {
         row.data.messages = rest;
         rows[row.key] = rest.length > 0 ? stored(row.data) : undefined;
       }
-      const newest = store.messages();
+      const newest = messagesIn(memory.newest);
       const rest = newest.length > 0 ? left(newest, null) : newest;
       if (rest !== newest) {
         saved = true;
-        store.setMessages(rest);
+        memory.newest = linesOf(rest);
       }
       memory.taken = false;
       const joining = new Map<string | undefined, Entry[]>();
@@ -228,7 +230,7 @@ export function queueOf(store: Store): Queue {
     const head = segments.find(({ data }) => data.messages.length > 0);
     const newest = segments.at(-1);
     if (newest) memory.first = head ? keyNumber(head.key) : keyNumber(newest.key) + 1;
-    const [first] = head?.data.messages ?? (memory.first > memory.last ? store.messages() : []);
+    const [first] = head?.data.messages ?? (memory.first > memory.last ? messagesIn(memory.newest) : []);
     if (first !== undefined) memory.done = positionOf(first) - 1;
     else if (memory.first > memory.last) memory.done = memory.position;
     else for (const entry of batch.entries) if (!isAside(entry) && entry.fate) memory.done = Math.max(memory.done, entry.position);

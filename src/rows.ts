@@ -127,15 +127,7 @@ export interface HeaderRow extends SegmentRow, Counts {
   readonly adopting: boolean;
 }
 
-/**
- * A row as it is stored: one text of lines, the first for `head` and one for each message. Every put writes a row, and
- * storage writes one text much faster than a structure of many parts. A structure only where JSON does not hold a message.
- */
-export function encode(head: object, messages: readonly StoredMessage[]): unknown {
-  return messages.every((stored) => typeof stored === "string") ? [JSON.stringify(head), ...messages].join("\n") : { ...head, messages };
-}
-
-/** The row behind what `encode` gave. */
+/** The row behind what `encoded` gave. */
 export function decode<R extends SegmentRow>(value: unknown): R {
   if (typeof value !== "string") return value as R;
   const [head = "", ...messages] = value.split("\n");

@@ -1,10 +1,12 @@
 /** What comes next: reads the messages that can be handed over, and those that must move before them. */
 
 import { type Batch, type Entry, entriesOf, handedOver, isAside } from "./batch.js";
+import { messagesIn } from "./lines.js";
+import { NEVER } from "./memory.js";
 import { positionOf, type StoredMessage } from "./message.js";
 import { keyNumber, LAST_NUMBER, lanePrefix, numberedKey } from "./rows.js";
 import { serializedBytes } from "./size.js";
-import { NEVER, PAGE_ROWS, type Store } from "./store.js";
+import { PAGE_ROWS, type Store } from "./store.js";
 
 /** A batch ends early once its rows hold this many bytes. */
 const BATCH_BYTES = 2 ** 22;
@@ -186,7 +188,7 @@ async function takeMain(store: Store, batch: Batch, limit: number, distinct: boo
   // No await since the last segment was seen to be the last: nothing can have moved there.
   const read = batch.entries.length;
   const { object, epoch, base } = memory;
-  for (const entry of entriesOf(null, { object, epoch, base }, store.messages())) {
+  for (const entry of entriesOf(null, { object, epoch, base }, messagesIn(memory.newest))) {
     if (!add(entry)) {
       memory.taken = batch.entries.length > read;
       return through;

@@ -5,8 +5,9 @@ import { type Burst, type Rates, spread } from "../results.ts";
 import type { Runtime } from "../runtime.ts";
 import type { Destination, JobName } from "../words.ts";
 
-/** Rounds before the first that counts: code that has run a few times is compiled. */
-const WARM_UP_ROUNDS = 3;
+/** Rounds before the first that counts, and their share of those that do: the engine optimises code for as long as that. */
+const WARM_UP_ROUNDS = 30;
+const WARM_UP_SHARE = 1 / 3;
 
 /** What is left behind after each turn is cleared off the clock. */
 async function rates(
@@ -20,7 +21,7 @@ async function rates(
   to: Destination,
 ): Promise<Rates> {
   const found = new Map<EntrantName, number[]>(entrants.map((entrant) => [entrant, []]));
-  for (let round = -Math.min(WARM_UP_ROUNDS, rounds); round < rounds; round++) {
+  for (let round = -Math.min(WARM_UP_ROUNDS, Math.ceil(rounds * WARM_UP_SHARE)); round < rounds; round++) {
     progress(`${name}: round ${Math.max(0, round + 1)} of ${rounds}`);
     for (let turn = 0; turn < entrants.length; turn++) {
       // Who begins changes from round to round, so that nobody always runs after the same neighbour's leftovers.

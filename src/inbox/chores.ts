@@ -1,8 +1,8 @@
 /** What the inbox does when the shared alarm wakes it: forgets ids whose time has come, and tries again what waits although it need not. */
 
 import type { Core } from "../core.js";
+import { NEVER } from "../memory.js";
 import type { Chore } from "../parts.js";
-import { NEVER } from "../store.js";
 import { type Inbox, type InboxHandler, RETRY_MS } from "./manager.js";
 import { endOf, expiryIn, expiryKey, idKey, run, waitingKey, waitingSource } from "./rows.js";
 import { nextWaiting } from "./verdict.js";

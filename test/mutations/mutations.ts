@@ -136,10 +136,10 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: "uses numbers again after a restart",
-    file: "store.ts",
-    find: "store.setMessages(messages);",
-    replace: `store.setMessages(messages);
-      if (memory.count === 0 && memory.first > memory.last) memory.position = memory.base;`,
+    file: "load.ts",
+    find: "memory.newest = linesOf(messages);",
+    replace: `memory.newest = linesOf(messages);
+  if (messages.length === 0 && memory.first > memory.last) memory.position = memory.base;`,
     found: [stories, pool("identity")],
   },
   {
