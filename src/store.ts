@@ -4,7 +4,7 @@ import type { Emit } from "./events.js";
 import { headerOf } from "./header.js";
 import { encoded, joined, lineOf, linesOf, messagesIn, NO_LINES } from "./lines.js";
 import { type ClosedRow, type Memory, memoryOf, NEVER, type Row, rowOf } from "./memory.js";
-import { atRest, type Draft, type More, positionOf, readMessage, type StoredMessage } from "./message.js";
+import { atRest, type Draft, type More, positionOf, readMessage, type StoredMessage, type Stream } from "./message.js";
 import type { Native } from "./native.js";
 import { decode, keyNumber, type Numbered, numberedKey, rowsOf, type SegmentRow } from "./rows.js";
 import { CALM, isOver, tried } from "./trouble.js";
@@ -87,6 +87,9 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
    * was. Not part of memory: a rollback must not let one grow that has been read since.
    */
   let growing = "";
+  /** The stream of the last segment that was closed, and how its row begins. */
+  let current: Stream = { object: "", epoch: "", base: 0 };
+  let head = "";
 
   function watched<T>(write: Promise<T>): Promise<T> {
     write.catch((error) => abort(String(error)));
@@ -96,17 +99,21 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
   /** Moves the header's messages to a segment, a new one or the last, which the caller writes together with the header. */
   function closeSegment(entries: Record<string, unknown>): void {
     const { object, epoch, base, newest, recent } = memory;
+    if (current.epoch !== epoch || current.base !== base || current.object !== object) {
+      current = { object, epoch, base };
+      head = JSON.stringify({ v: 1, ...current });
+    }
     const last = recent.at(-1);
     const grows =
       last?.key === growing &&
-      last.stream.epoch === epoch &&
+      last.stream === current &&
       last.lines.count + newest.count <= SEGMENT_MESSAGES &&
       last.lines.bytes + newest.bytes <= SEGMENT_BYTES;
     const row: ClosedRow = grows
       ? { ...last, lines: joined(last.lines, newest) }
-      : { key: numberedKey("s", ++memory.last), stream: { object, epoch, base }, lines: newest };
+      : { key: numberedKey("s", ++memory.last), stream: current, lines: newest };
     memory.recent = [...(grows ? recent.slice(0, -1) : recent.slice(1 - RECENT_SEGMENTS)), row];
-    entries[row.key] = encoded(JSON.stringify({ v: 1, ...row.stream }), row.lines);
+    entries[row.key] = encoded(head, row.lines);
     // What is being handed over is settled as it was read: nothing may join it.
     growing = memory.taken ? "" : row.key;
     if (memory.taken) memory.moved = rowOf(row);
