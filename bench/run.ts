@@ -100,7 +100,7 @@ async function measure(): Promise<Partial<Results>> {
   }
   await within(false, async (runtime) => {
     if (parts.includes("puts")) {
-      const here = await puts(runtime, ["RawState", "RawPair", ...OUTBOXES], "Ours", quick ? 100 : 1000, quick ? 5 : 100);
+      const here = await puts(runtime, ["RawState", "RawPair", ...OUTBOXES], "Ours", quick ? 100 : 1000, quick ? 5 : 200);
       // What these leave behind takes them seconds to work off.
       const peers = await puts(runtime, ["Ours", ...PEERS], "Ours", 100, quick ? 1 : 10);
       add("puts", { ...here, rates: { ...peers.rates, ...here.rates }, ratios: { ...peers.ratios, ...here.ratios } });
