@@ -75,7 +75,9 @@ export class OwnAlarm {
       this.#thrown++;
       throw new Error("the object's own alarm throws");
     }
-    if (this.#expected === scheduledTime) this.#expected = null;
+    // Overdue when it is set again, and with nothing else waiting, it is the slot's new time that tells what is called.
+    const again = this.#lost && typeof this.#expected === "number" && scheduledTime > this.#expected;
+    if (this.#expected === scheduledTime || again) this.#expected = null;
   }
 
   ended(): void {
