@@ -243,7 +243,12 @@ export function deliveryOf(
       return before;
     }
     const keys = new Set([head.more.key]);
+    // One of its key that has been redriven meanwhile goes first: then nobody is tried in this run.
+    const waits = batch.handed.some(
+      ({ more, position }) => more.key !== undefined && more.key === head.more.key && position < head.position,
+    );
     const others = batch.handed.filter((entry) => {
+      if (waits) return false;
       const { key, alone } = entry.more;
       if (entry === head || alone || (key !== undefined && keys.has(key))) return false;
       keys.add(key);

@@ -34,8 +34,8 @@ export interface Store {
   readonly memory: Memory;
   /** The native storage, or the open transaction through which everything goes, so that it rolls back with it on both backends. */
   native: Native;
-  /** Lanes before whose head the queue holds no message of their key, as far as it has been looked through. */
-  readonly clear: WeakSet<object>;
+  /** Up to which position the queue holds no message of a lane's key: so far it has been looked through. */
+  readonly clear: WeakMap<object, number>;
   /** While a transaction is open: settles when it has ended. */
   open: Promise<void> | null;
   /** The closure of the open transaction has ended, and its commit has not. */
@@ -134,7 +134,7 @@ export function storeOf(object: string, storage: Native, emit: Emit, abort: (rea
   const store: Store = {
     memory,
     native: storage,
-    clear: new WeakSet(),
+    clear: new WeakMap(),
     open: null,
     closing: false,
     retracted: 0,

@@ -45,7 +45,7 @@ export async function fill(store: Store, batch: Batch, limit: number, now: numbe
     // Those that were found have yet to move behind the lane's name.
     const found = (key: string) => batch.entries.some((entry) => entry.more.key === key && !isAside(entry));
     const clear = unclear.filter(({ key, position }) => position <= through && !found(key));
-    for (const { seen } of clear) store.clear.add(seen);
+    for (const { seen } of clear) store.clear.set(seen, through);
     // Nothing stood before them: now it is known.
     if (clear.length > 0 && batch.entries.length === 0) return fill(store, batch, limit, now, distinct, calm);
   }
@@ -115,7 +115,8 @@ async function takeLanes(
       }
       const [first] = rows[0]?.data.messages ?? [];
       const position = first === undefined ? 0 : positionOf(first);
-      if (seen.mixed && store.memory.main && !store.clear.has(seen)) {
+      const through = seen.mixed && store.memory.main ? (store.clear.get(seen) ?? 0) : NEVER;
+      if (position > through) {
         unclear.push({ key, seen, position });
         next = 0;
         continue;
@@ -127,7 +128,14 @@ async function takeLanes(
       let taken = 0;
       for (const entry of (whole ? rows : rows.slice(0, -1)).flatMap((row) => entriesOf(row, row.data, row.data.messages))) {
         const { due = 0, alone } = entry.more;
-        if (due > now || batch.handed.length >= limit || (distinct && taken) || (alone && (!calm || batch.handed.length > 0))) break;
+        if (
+          due > now ||
+          entry.position > through ||
+          batch.handed.length >= limit ||
+          (distinct && taken) ||
+          (alone && (!calm || batch.handed.length > 0))
+        )
+          break;
         hand(store, batch, entry, now);
         if (!entry.fate) taken++;
         if (alone) break;
