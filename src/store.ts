@@ -53,7 +53,7 @@ export interface Store {
   newEpoch(): Promise<void>;
   /** Adds a message, and to `entries` the rows that the caller writes with them in one put. Returns the message's position. */
   append(entries: Record<string, unknown>, draft: Draft, at: number, more?: More): number;
-  /** Takes back a message whose put was refused. Returns whether it could: not once it has left the header. */
+  /** Takes back a message whose put was refused. Returns whether it could: not once its row has been written by somebody else. */
   retract(position: number, entries: Record<string, unknown>): boolean;
   /** The outbox's alarm that fires or still stands, or 0. While nothing is wanted the header remembers it: it is not the object's own. */
   leftover: () => number;
