@@ -18,7 +18,7 @@ export function targets({ puts, bursts = [], latencies = [], operations = [], ba
   for (const { size, to, ratios } of bursts) {
     if (to !== "nothing" || !ratios.HandKv) continue;
     const limit = size >= 10_000 ? 1.1 : 1;
-    add(`burst of ${size.toLocaleString("en")}, against by hand with key-value`, ratios.HandKv.median, "at least", limit);
+    add(`burst of ${size.toLocaleString("en")}, against hand-written, key-value`, ratios.HandKv.median, "at least", limit);
   }
   const peer = bursts.filter(({ ratios }) => ratios.AgentQueue).at(-1);
   add(`burst of ${peer?.size.toLocaleString("en")}, against the Agents SDK's queue()`, peer?.ratios.AgentQueue?.median, "at least", 20);
@@ -32,7 +32,7 @@ export function targets({ puts, bursts = [], latencies = [], operations = [], ba
     const [ours, hand] = (["Ours", "HandKv"] as const).map((entrant) => billed(operations, entrant, burst));
     if (ours === undefined || hand === undefined) continue;
     const limit = burst === 100 ? 0.6 : burst === 1 ? 1 : 0.999;
-    add(`billed operations at a burst of ${burst.toLocaleString("en")}, against by hand`, ours / hand, "at most", limit, true);
+    add(`billed operations at a burst of ${burst.toLocaleString("en")}, against hand-written`, ours / hand, "at most", limit, true);
   }
 
   const [few, many] = [backlogs[0], backlogs.at(-1)];

@@ -1,4 +1,4 @@
-/** The way of the announcements: a queue, which the page can pretend is down. */
+/** The route of the announcements: a queue, which the page can pretend is down. */
 
 import { type Destination, toQueue } from "../src/destinations/index.ts";
 import { type Ledger, theLedger } from "./ledger.ts";
@@ -9,7 +9,7 @@ export interface AnnouncementsEnv {
   LEDGER: DurableObjectNamespace<Ledger>;
 }
 
-/** A local queue is never down. This one can pretend, so that one can watch messages wait: what throws comes again. */
+/** A local queue is never down. This one can pretend to be, so that you can watch messages wait: after a throw they are sent again. */
 export function toAnnouncements(env: AnnouncementsEnv): Destination<Announcement> {
   const send = toQueue<Announcement>(env.ANNOUNCEMENTS);
   return async (messages, delivery) => {

@@ -1,10 +1,10 @@
 /**
- * The demo: guests come two at a time for each slot, while the runtime is killed again and again. Then it is counted what became of them.
+ * The demo: two guests ask for each slot at the same time, while the runtime is killed again and again. Then their bookings are counted.
  *
  *     npm run demo -- --bookings 400 --kills 6 --seed 1
  *
- * Each booking has to end confirmed or refused (else it is lost), and of those for one slot exactly one confirmed. What
- * counts is what the bookings and the tables have stored when it is over. The exit code is 0 only if nothing is wrong.
+ * Each booking must end confirmed or refused (otherwise it is lost), and exactly one of those for a slot must be confirmed. The verdict is based on what the
+ * bookings and the tables have stored at the end. The last line is PASS or FAIL, and the exit code is 0 only if nothing is wrong.
  */
 
 import { setTimeout as pause } from "node:timers/promises";
@@ -14,11 +14,11 @@ import { SLOTS } from "./input.ts";
 import type { Report, Wish } from "./states.ts";
 import { judge, placeOf } from "./verdict.ts";
 
-/** Guests who come for the same slot. */
+/** How many guests ask for the same slot. */
 const RIVALS = 2;
-/** Bookings that are asked for at the same time. */
+/** How many bookings are requested at the same time. */
 const CONCURRENCY = 8;
-/** A kill comes up to this long after the answer that it waited for. */
+/** A kill happens up to this long after the answer that it waited for. */
 const KILL_WITHIN_MS = 50;
 const ENDED_WITHIN_MS = 60_000;
 const START_MS = 60_000;
@@ -40,12 +40,16 @@ for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => stop
 
 const random = mulberry32(options.seed);
 const runtime = new Runtime();
-/** How many requests had an answer. */
+/** How many requests were answered. */
 let answers = 0;
+/** When the first of them was made. */
+let begunAt = 0;
 try {
   process.exitCode = await main(options);
 } catch (error) {
-  console.error(runtime.log, signal.aborted ? String(signal.reason) : error);
+  const reason = signal.aborted ? String(signal.reason) : error;
+  console.error(runtime.log, reason);
+  console.log(`FAIL: the demo did not finish: ${reason instanceof Error ? reason.message : reason}`);
   process.exitCode = 1;
 } finally {
   await runtime.stop();
@@ -55,7 +59,9 @@ async function main({ bookings, kills, seed }: Options): Promise<number> {
   console.log(`${bookings} bookings, ${kills} kills, seed ${seed}. Starting the restaurant…`);
   const wishes = Array.from({ length: bookings }, (_, index) => wish(index));
   await runtime.start(wishes.at(-1)?.table ?? 1, signal);
-  await Promise.all([bookAll(wishes), killAgainAndAgain(kills, bookings)]);
+  begunAt = Date.now();
+  const ticking = setInterval(() => progress(asked(bookings)), process.stdout.isTTY ? 500 : 5000);
+  await Promise.all([bookAll(wishes), killAgainAndAgain(kills, bookings)]).finally(() => clearInterval(ticking));
   return summary(wishes, await whenAllHaveEnded(wishes));
 }
 
@@ -75,13 +81,13 @@ async function bookAll(wishes: readonly Wish[]): Promise<void> {
   await Promise.all(Array.from({ length: CONCURRENCY }, next));
 }
 
-/** A request that had no answer is repeated: the booking knows its id. */
+/** A request that got no answer is repeated: the booking recognises its id. */
 async function book({ bookingId, ...wanted }: Wish): Promise<void> {
   for (;;) {
     const request = { method: "PUT", body: JSON.stringify(wanted), signal };
     const response = await runtime.fetch(`/bookings/${bookingId}`, request).catch(() => null);
     signal.throwIfAborted();
-    // Whoever speaks for a dead runtime says 5xx.
+    // A proxy in front of a killed runtime answers 5xx.
     if (response !== null && response.status < 500) {
       if (response.status !== 202) throw new Error(`Booking ${bookingId}: ${response.status} ${await response.text()}`);
       answers++;
@@ -91,7 +97,7 @@ async function book({ bookingId, ...wanted }: Wish): Promise<void> {
   }
 }
 
-/** Kills soon after answers that the seed has chosen: the choreography of the bookings before them is under way. */
+/** Kills soon after answers that the seed has chosen, while the messages of the bookings before them are in flight. */
 async function killAgainAndAgain(kills: number, bookings: number): Promise<void> {
   const after = Array.from({ length: kills }, () => Math.ceil(random() * bookings)).sort((a, b) => a - b);
   for (const [index, wanted] of after.entries()) {
@@ -99,11 +105,18 @@ async function killAgainAndAgain(kills: number, bookings: number): Promise<void>
     await pause(random() * KILL_WITHIN_MS, undefined, { signal });
     runtime.kill();
     await runtime.ready(signal);
-    progress(`kill ${index + 1} of ${kills}: ${answers} of ${bookings} bookings asked for`);
+    progress(`kill ${index + 1} of ${kills}: ${asked(bookings)}`);
   }
 }
 
-/** Waits until every booking has ended and no message waits, or gives up: then what has not ended counts as lost. */
+/** How far the demo is, and how long it will take at the current rate. */
+function asked(bookings: number): string {
+  const seconds = (((Date.now() - begunAt) / 1000) * (bookings - answers)) / answers;
+  const left = Number.isFinite(seconds) ? `, about ${Math.ceil(seconds)} s left` : "";
+  return `${answers} of ${bookings} bookings requested${left}`;
+}
+
+/** Waits until every booking has ended and no message is waiting, or gives up: then unfinished bookings count as lost. */
 async function whenAllHaveEnded(wishes: readonly Wish[]): Promise<Report> {
   const end = Date.now() + ENDED_WITHIN_MS;
   for (;;) {
@@ -111,12 +124,13 @@ async function whenAllHaveEnded(wishes: readonly Wish[]): Promise<Report> {
     const { count, waiting } = judge(report);
     const left = wishes.length - report.bookings.length + count.initiated;
     if ((left === 0 && waiting === 0) || Date.now() > end) return report;
-    progress(`${left} bookings under way, ${waiting} messages waiting`);
+    const seconds = Math.ceil((end - Date.now()) / 1000);
+    progress(`bookings under way: ${left}, messages waiting: ${waiting}, at most ${seconds} s left`);
     await pause(200, undefined, { signal });
   }
 }
 
-/** Prints what became of the bookings and returns the exit code. */
+/** Prints the results and returns the exit code. */
 function summary(wishes: readonly Wish[], report: Report): number {
   const { count, waiting, dead, doubleBooked, atOdds } = judge(report);
   const ended = new Map(report.bookings.filter(({ state }) => state !== "initiated").map((booking) => [booking.bookingId, booking]));
@@ -126,29 +140,31 @@ function summary(wishes: readonly Wish[], report: Report): number {
   const undelivered = waiting + dead;
   const rows: [string, number, string][] = [
     ["kills", runtime.kills, "SIGKILL of workerd"],
-    ["bookings", wishes.length, `asked for, ${RIVALS} for each slot`],
+    ["bookings", wishes.length, `requested, ${RIVALS} for each slot`],
     ["confirmed", count.confirmed, "the slot is locked for them"],
     ["refused", count.refused, "the slot was taken"],
-    ["duplicates", runtime.duplicates, "messages that came again, recognised by an inbox"],
+    ["duplicates", runtime.duplicates, "messages that arrived again, recognised by an inbox"],
     ["double-booked", doubleBooked.length, "slots for which two bookings are confirmed: must be 0"],
-    ["unsold", unsold, "slots that were asked for, and nobody has: must be 0"],
+    ["unsold", unsold, "slots that were requested, but not confirmed for anyone: must be 0"],
     ["lost", lost, "bookings that never ended: must be 0"],
-    ["at odds", atOdds.length, "bookings and tables that do not agree: must be 0"],
+    ["in conflict", atOdds.length, "bookings and tables that disagree: must be 0"],
     ["undelivered", undelivered, "messages that never arrived: must be 0"],
   ];
   progress("");
   for (const [name, count, meaning] of rows) console.log(`${name.padEnd(13)} ${String(count).padStart(6)}   ${meaning}`);
   for (const odd of [...doubleBooked, ...atOdds].slice(0, 10)) console.log(odd);
-  return doubleBooked.length + unsold + lost + atOdds.length + undelivered === 0 ? 0 : 1;
+  const wrong = rows.filter(([, count, meaning]) => count > 0 && meaning.endsWith("must be 0")).map(([name, count]) => `${name}: ${count}`);
+  console.log(wrong.length === 0 ? `PASS: nothing is lost or doubled. Kills: ${runtime.kills}.` : `FAIL: ${wrong.join(", ")}`);
+  return wrong.length === 0 ? 0 : 1;
 }
 
-/** One line that is rewritten on a terminal; a line each where the output is kept. */
+/** One line that is rewritten on a terminal; separate lines if the output goes to a file. */
 function progress(text: string): void {
   if (process.stdout.isTTY) process.stdout.write(`\r\x1b[2K${text}`);
   else if (text !== "") console.log(text);
 }
 
-/** The seed fixes when the kills are wanted. What the operating system makes of it differs from run to run. */
+/** The seed determines when the kills are requested. Their exact timing still differs from run to run. */
 function mulberry32(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

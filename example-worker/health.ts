@@ -1,4 +1,4 @@
-/** What an object shows of its outbox. */
+/** What an object reports about its outbox. */
 
 import type { OutboxManager } from "../src/index.ts";
 import type { Health } from "./states.ts";

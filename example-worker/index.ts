@@ -31,7 +31,7 @@ export default {
     }
   },
 
-  /** The ledger's inbox has the last word on what is new: a queue delivers at least once. */
+  /** The ledger's inbox decides what is new: a queue delivers at least once. */
   async queue(batch: MessageBatch, env: Env): Promise<void> {
     await consumeQueue(batch, env, { route: () => theLedger(env) });
   },
@@ -47,7 +47,7 @@ async function route(request: Request, env: Env): Promise<Response> {
     }
     case "PUT /bookings": {
       const wish = parseWish(parseBookingId(which), await json(request));
-      // Accepted, not confirmed: the table has the last word, and it is asked by a message.
+      // Accepted, not confirmed: the table decides, and is asked by a message.
       return Response.json(await bookingObject(env, which).initiate(wish), { status: 202 });
     }
     case "POST /bookings": {

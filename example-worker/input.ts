@@ -1,13 +1,13 @@
-/** What comes from outside: checked before any object is asked, so that what is wrong writes nothing anywhere. */
+/** Input from outside: checked before any object is called, so that bad input writes nothing anywhere. */
 
 import type { Wish } from "./states.ts";
 
-/** The times at which a table can be had tonight. They bound what one table can store. */
+/** The times at which a table can be booked tonight. They limit what one table can store. */
 export const SLOTS: readonly string[] = ["18:00", "18:30", "19:00", "19:30", "20:00", "20:30", "21:00", "21:30"];
 
 const MAX_GUEST_LENGTH = 40;
 const MAX_SEATS = 8;
-/** A guest may ask for a table that is not there, and is refused by it. But not for any that one could think of. */
+/** A guest may ask for a table that does not exist, and is refused by it, but only up to this number. */
 const MAX_TABLE = 9999;
 
 /** Input that can't be served. Its message is for the person who sent it. */
@@ -21,13 +21,13 @@ export function parseWish(bookingId: string, input: unknown): Wish {
   return { bookingId, table: integer("table", table, MAX_TABLE), slot, guest: name, seats: integer("seats", seats, MAX_SEATS) };
 }
 
-/** The guest's side gives each booking its id, so that a request that had no answer can be repeated. */
+/** The client chooses each booking's id, so that a request that got no answer can be repeated. */
 export function parseBookingId(text: string): string {
   if (!/^[\w-]{8,64}$/.test(text)) throw new BadInput("A booking's id must be 8 to 64 letters, digits, hyphens or underscores.");
   return text;
 }
 
-/** Tables that can be changed are numbered from 1, and there are only so many. */
+/** Tables that can be changed are numbered from 1, up to a limit. */
 export function parseTable(text: string, tableCount: number): number {
   return integer("table", Number(text), tableCount);
 }

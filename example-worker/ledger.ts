@@ -1,14 +1,14 @@
-/** The ledger: which bookings there are, and what was announced, each message once. */
+/** The ledger: lists the bookings, and collects the announcements, each message once. */
 
 import { DurableObject } from "cloudflare:workers";
-import { type InboxOutcome, type InboxReceiver, type OutboxEnvelope, withTransactionalInbox } from "../src/inbox/index.ts";
+import { type InboxOutcome, type OutboxEnvelope, withTransactionalInbox } from "../src/inbox/index.ts";
 import type { Announcement, ToLedger } from "./messages.ts";
 import { INBOX } from "./settings.ts";
 
 /** There is one for the whole restaurant. */
 export const LEDGER = "ledger";
 
-/** The newest announcements that are kept. */
+/** How many announcements are kept. */
 const KEPT = 1000;
 
 /** One announcement as it arrived. */
@@ -17,9 +17,9 @@ export type Arrival = Announcement & { readonly id: string; readonly correlation
 export interface LedgerState {
   /** The newest announcements, newest first. */
   readonly latest: Arrival[];
-  /** All that ever arrived, each counted once. */
+  /** The number of all announcements that ever arrived, each counted once. */
   readonly arrived: number;
-  /** Copies of messages that had arrived before: they changed nothing. */
+  /** Copies of messages that had already arrived: they changed nothing. */
   readonly duplicates: number;
   /** Whether the queue pretends to be down. */
   readonly down: boolean;
@@ -32,7 +32,7 @@ class Book extends DurableObject<unknown> {
     ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS announcements (position INTEGER PRIMARY KEY AUTOINCREMENT, arrival TEXT)");
   }
 
-  /** Called by the inbox, once for each message, in a transaction: there is no need to look whether it is known. */
+  /** Called by the inbox, once per message, in a transaction: there is no need to check for duplicates. */
   receiveMessage({ id, msg, headers }: OutboxEnvelope<ToLedger>): void {
     const { sql } = this.ctx.storage;
     if (msg.type === "booking_initiated") {
@@ -68,10 +68,8 @@ class Book extends DurableObject<unknown> {
 }
 
 /** With an inbox, and no outbox: the ledger sends nothing. */
-const BookWithInbox: new (ctx: DurableObjectState, env: unknown) => Book & InboxReceiver = withTransactionalInbox(Book, INBOX);
-
-export class Ledger extends BookWithInbox {
-  /** Counts what the inbox has recognised: only the page wants to know. */
+export class Ledger extends withTransactionalInbox(Book, INBOX) {
+  /** Counts the duplicates that the inbox has recognised, for the page. */
   override async receiveMessages(envelopes: OutboxEnvelope[]): Promise<InboxOutcome[]> {
     const outcomes = await super.receiveMessages(envelopes);
     const copies = outcomes.filter(({ status }) => status === "duplicate").length;

@@ -1,4 +1,4 @@
-/** What the objects say to each other: every message of the choreography, and who says it to whom. */
+/** The messages between the objects: every message of the choreography, with its sender and receiver. */
 
 import type { OutboxPutOptions } from "../src/index.ts";
 import type { Refusal, Subject } from "./states.ts";
@@ -17,7 +17,7 @@ export type SlotPassed = Message<"slot_passed">;
 export type SlotLocked = Message<"slot_locked">;
 export type SlotRefused = Message<"slot_refused", { readonly reason: Refusal }>;
 export type SlotOver = Message<"slot_over">;
-/** From a booking to the ledger, directly: it enters the bookings, so that they can be listed. */
+/** From a booking to the ledger, directly: the ledger records bookings, so that they can be listed. */
 export type BookingInitiated = Message<"booking_initiated">;
 
 /** To whom it may concern, through the queue. */
@@ -27,18 +27,18 @@ export type Announcement =
   | Message<"booking_cancelled">
   | Message<"slot_unlocked", { readonly reason: Release }>;
 
-/** What each object hears. */
+/** The messages that each object receives. */
 export type ToTable = LockSlot | UnlockSlot | SlotPassed;
 export type ToBooking = SlotLocked | SlotRefused | SlotOver;
 export type ToLedger = BookingInitiated | Announcement;
 
-/** What each object says. */
+/** The messages that each object sends. */
 export type FromBooking = LockSlot | UnlockSlot | BookingInitiated | Extract<Announcement, { type: `booking_${string}` }>;
 export type FromTable = SlotPassed | ToBooking | Extract<Announcement, { type: "slot_unlocked" }>;
 
 /**
- * What a booking says unasked begins a correlation under its own id. What anybody answers belongs to the same one by
- * itself: the inbox hands the header on to all that is sent while a message is processed.
+ * A message that a booking starts begins a correlation under the booking's id. Answers belong to the same correlation automatically: the inbox passes the
+ * header on to every message that is sent while one is processed.
  */
 export function unasked(bookingId: string): OutboxPutOptions & { headers: Record<string, string> } {
   return { headers: { "correlation-id": bookingId } };

@@ -1,6 +1,6 @@
-/** What can be seen of the restaurant from outside: bookings, tables, and what their outboxes hold. */
+/** The restaurant as seen from outside: bookings, tables, and the contents of their outboxes. */
 
-/** Which booking, and where. Every message says it, too. */
+/** Which booking, and where. Every message contains it, too. */
 export interface Subject {
   readonly bookingId: string;
   readonly table: number;
@@ -16,13 +16,13 @@ export interface Wish extends Subject {
   readonly seats: number;
 }
 
-/** What a booking is: `initiated` until its table has answered, and `over` when its slot has passed. */
+/** The state of a booking: `initiated` until its table has answered, and `over` when its slot has passed. */
 export interface BookingState extends Wish {
   readonly state: "initiated" | "confirmed" | "refused" | "cancelled" | "over";
   readonly reason?: Refusal;
 }
 
-/** What a table is. Only an open one locks slots; a closed one keeps those that are locked. */
+/** The state of a table. Only an open one locks slots; a closed one keeps those that are locked. */
 export type TableStatus = "open" | "closed" | "removed";
 
 /** What holds a slot. A slot without a lock is free. */
@@ -43,20 +43,20 @@ export interface Waiting {
   readonly id: string;
   readonly type: string;
   readonly bookingId: string;
-  /** How often it has failed by itself. */
+  /** How often it has failed on its own. */
   readonly attempts: number;
 }
 
-/** What an object shows of its outbox. */
+/** What an object reports about its outbox. */
 export interface Health {
-  /** A message that waits for its time, and not for its destination, is not among them. */
+  /** Without messages that wait for their own time, not for their destination. */
   readonly waiting: readonly Waiting[];
   /** Dead letters. */
   readonly dead: number;
   readonly breaker: "closed" | "open";
 }
 
-/** Everything that can be known: what the bookings believe, and what the tables do. */
+/** Everything at once: what the bookings have stored, and what the tables have stored. */
 export interface Report {
   readonly bookings: readonly (BookingState & Health)[];
   readonly tables: readonly (TableState & Health)[];

@@ -1,4 +1,4 @@
-/** The verdict on a report: whether what the bookings believe is what the tables do. Pure. */
+/** The verdict on a report: whether the bookings and the tables agree. Pure. */
 
 import type { BookingState, Report } from "./states.ts";
 
@@ -10,7 +10,7 @@ export interface Verdict {
   readonly dead: number;
   /** Slots for which more than one booking is confirmed. */
   readonly doubleBooked: string[];
-  /** Confirmed bookings whose slot is not locked for them, and locks whose booking is not confirmed. Means something when nothing waits. */
+  /** Confirmed bookings whose slot is not locked for them, and locks whose booking is not confirmed. Only meaningful when no message is waiting. */
   readonly atOdds: string[];
 }
 

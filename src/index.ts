@@ -1,12 +1,23 @@
 /** The public names of the package. */
 
-export { OutboxError, type OutboxErrorCode } from "./errors.js";
-export type { DeadReason, OutboxEvent } from "./events.js";
-export type { OutboxManager, OutboxStats, OutboxTransaction, OutboxTransactionSync } from "./manager.js";
-export type { OutboxDeadLetter, OutboxDelivery, OutboxListed, OutboxMessage, OutboxProcessor, OutboxReceipt } from "./message.js";
-export type { OutboxListOptions } from "./operations.js";
-export type { OutboxOptions } from "./options.js";
-export type { TOB_DurableObject, TOB_Env } from "./original.js";
-export type { OutboxPutOptions } from "./put-options.js";
-export type { RetryOptions } from "./retry.js";
-export { type OutboxClass, type SendsWhatIsPut, withTransactionalOutbox } from "./wrapper.js";
+export type { OutboxDestination, OutboxDestinations, OutboxHandler } from "./api/destinations.js";
+export { OutboxError, type OutboxErrorCode } from "./api/errors.js";
+export type { DeadReason, OutboxEvent } from "./api/events.js";
+export type {
+  OutboxDeadLetter,
+  OutboxDelivery,
+  OutboxListed,
+  OutboxMessage,
+  OutboxProcessor,
+  OutboxReceipt,
+  OutboxRetryOptions,
+} from "./api/message.js";
+export type { OutboxOptions } from "./api/options.js";
+export type { OutboxPutOptions } from "./api/put-options.js";
+export type { RetryOptions } from "./api/retry.js";
+export type { TOB_DurableObject, TOB_Env } from "./compat/original.js";
+export type { OutboxManager, OutboxTransaction, OutboxTransactionSync, Synchronous } from "./manager.js";
+export type { OutboxListOptions } from "./operate/list.js";
+export type { DestinationOption } from "./operate/operations.js";
+export type { OutboxDestinationStats, OutboxStats } from "./operate/stats.js";
+export { type OutboxBinding, type OutboxClass, type SendsWhatIsPut, type WithOutbox, withTransactionalOutbox } from "./wrap.js";

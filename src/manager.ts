@@ -1,40 +1,23 @@
 /** The manager: what a Durable Object's own code calls, at `env.OUTBOX_MANAGER`. */
 
-import type { Eraser } from "./erase.js";
-import { expected, OutboxError } from "./errors.js";
-import type { OutboxDeadLetter, OutboxListed, OutboxReceipt } from "./message.js";
-import { define } from "./native.js";
-import { type OutboxListOptions, operations } from "./operations.js";
-import type { Parts } from "./parts.js";
-import { puttingOf } from "./put.js";
-import type { OutboxPutOptions } from "./put-options.js";
-import type { Transactions } from "./transaction.js";
-
-/** The state of the outbox at this moment. Reading it costs a page of rows at most, whatever the backlog. */
-export interface OutboxStats {
-  /** Messages in the queue that wait for nothing but their turn. */
-  pending: number;
-  /** Messages that wait for a time: delayed, or failed by themselves. */
-  delayed: number;
-  /** Messages that wait behind a delayed one with the same ordering key. */
-  blocked: number;
-  /** Dead letters. */
-  dead: number;
-  /** How long the oldest undelivered message has waited, in seconds, at most: 0 when none does. */
-  oldestAgeSeconds: number;
-  /** When the outbox tries next, in milliseconds since the Unix epoch: `null` when nothing waits, or the outbox is paused. */
-  nextAttemptAt: number | null;
-  /** `"open"` from a failure of `sendMessages` to its next success: meanwhile the whole outbox backs off. */
-  breaker: "closed" | "open";
-  /** Failed calls of `sendMessages` in a row. */
-  failures: number;
-  /** Whether `pause()` holds all delivery back. */
-  paused: boolean;
-}
+import { expected, OutboxError } from "./api/errors.js";
+import type { OutboxDeadLetter, OutboxListed, OutboxReceipt } from "./api/message.js";
+import type { OutboxPutOptions } from "./api/put-options.js";
+import type { Parts } from "./context.js";
+import type { DropOptions } from "./operate/drop.js";
+import type { OutboxListOptions } from "./operate/list.js";
+import { type DestinationOption, operations } from "./operate/operations.js";
+import { replacerOf } from "./operate/replace.js";
+import type { OutboxStats } from "./operate/stats.js";
+import { define } from "./storage/native.js";
+import type { Eraser } from "./write/delete-all.js";
+import { checkEntries } from "./write/entries.js";
+import { puttingOf } from "./write/put.js";
+import type { Transactions } from "./write/transaction.js";
 
 /** A storage transaction that messages can join. */
 export interface OutboxTransaction<M = unknown> extends DurableObjectTransaction {
-  /** A message that is stored when the transaction commits. Rejects, and has written nothing, once it has ended. */
+  /** Sends a message that is stored when the transaction commits. Once the transaction has ended, it rejects and writes nothing. */
   send(msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
 }
 
@@ -42,81 +25,107 @@ export interface OutboxTransaction<M = unknown> extends DurableObjectTransaction
 export interface OutboxTransactionSync<M = unknown> {
   readonly sql: SqlStorage;
   readonly kv: SyncKvStorage;
-  /** A message that is stored when the transaction commits. Throws at once what `send` of the manager rejects with. */
+  /** Sends a message that is stored when the transaction commits. Throws immediately what the manager's `send` would reject with. */
   send(msg: M, options?: OutboxPutOptions): OutboxReceipt;
 }
+
+/** What a synchronous closure may return: anything but a promise, whose work would be done outside the transaction. */
+export type Synchronous<T> = T extends PromiseLike<unknown> ? "a closure that is not async" : T;
 
 /**
  * Writes state and message in one atomic batch. Bound at `env.OUTBOX_MANAGER` of a wrapped class; `M` is the type of
  * its messages.
  *
- * Every method writes in the turn in which it is called, before its first `await`: what the caller writes in the same
- * turn commits together with the message.
+ * Every method writes in the turn in which it is called, before its first `await`: everything that the caller writes in the same turn commits
+ * together with the message.
  */
 export interface OutboxManager<M = unknown> {
   /**
    * `DurableObjectStorage.put` with one more argument: state and message become durable together, or not at all.
    *
-   * @throws TypeError when the message is `undefined` or can't be cloned, or an option is wrong; OutboxError `too_large`,
-   * `reserved_key`, `outbox_full`; whatever `storage.put` throws. In every case nothing was written.
+   * @throws TypeError when the message is `undefined`, can't be cloned, or could not be read back (a `SharedArrayBuffer`, more than 500 levels), or an
+   * option is wrong; OutboxError `too_large`, `reserved_key`, `outbox_full`; whatever `storage.put` throws. In every case nothing was written.
    */
   put<T>(key: string, value: T, msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
-  /** The same for several entries, also for more than the 128 that one `storage.put` takes. */
+  /** The same for several entries, even more than the 128 that one `storage.put` allows. */
   put<T>(entries: Record<string, T>, msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
   /** `DurableObjectStorage.delete` with a message. Resolves to whether the key existed. */
   delete(key: string, msg: M, options?: OutboxPutOptions): Promise<boolean>;
-  /** The same for several keys, also for more than 128. Resolves to how many existed. */
+  /** The same for several keys, even more than 128. Resolves to the number of keys that existed. */
   delete(keys: string[], msg: M, options?: OutboxPutOptions): Promise<number>;
   /**
-   * `DurableObjectStorage.deleteAll` with a last message: everything that is the object's own is deleted and the message stored
-   * in one commit. Messages that wait, and dead letters, stay.
+   * `DurableObjectStorage.deleteAll` with a last message: deletes all of the object's own state and stores the message, in one commit. Undelivered
+   * messages and dead letters stay.
    */
   deleteAll(msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
   /**
-   * A message alone. It commits with everything else that the caller writes in the same turn: `sql.exec()`, `kv.put()`,
-   * `storage.put()`. A throw between the two rolls nothing back; where that can happen, use a transaction.
+   * Sends a message alone. It commits with everything else that the caller writes in the same turn: `sql.exec()`, `kv.put()`, `storage.put()`. A throw
+   * between the two rolls nothing back; if that can happen, use a transaction.
    */
   send(msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
   /**
-   * `DurableObjectStorage.transaction`, with `txn.send`: what is written through `txn` and what is sent commit together, or
-   * not at all when the closure throws or calls `txn.rollback()`. Everything that the outbox is told while a transaction is open
-   * belongs to it. Rejects with what the closure threw.
+   * `DurableObjectStorage.transaction`, with `txn.send`: everything written through `txn` and everything sent commits together, or not at all when the
+   * closure throws or calls `txn.rollback()`. Every call of the manager while a transaction is open belongs to it. Rejects with what the closure threw.
    */
   transaction<T>(closure: (txn: OutboxTransaction<M>) => T | Promise<T>): Promise<T>;
   /**
-   * `DurableObjectStorage.transactionSync`, with `send` beside `sql` and `kv`: all of it commits, or nothing when the closure
-   * throws. For SQLite-backed objects. Gives what the closure gave.
+   * `DurableObjectStorage.transactionSync`, with `send` beside `sql` and `kv`: everything commits, or nothing when the closure
+   * throws. For SQLite-backed objects. Returns what the closure returned.
    *
    * @throws OutboxError `unsupported` on a KV-backed object, or while the object's constructor runs; TypeError when the closure is async;
    * whatever the closure throws.
    */
-  transactionSync<T>(closure: (txn: OutboxTransactionSync<M>) => T): T;
+  transactionSync<T>(closure: (txn: OutboxTransactionSync<M>) => Synchronous<T>): T;
   /** Dead letters, in put order. */
   list(options: OutboxListOptions & { state: "dead" }): Promise<OutboxDeadLetter<M>[]>;
-  /** Messages that are not delivered: those that are due in put order, those that wait for a time or behind their key as they are stored. */
+  /** Undelivered messages: those that are due in put order, those that wait for a time or behind their key in the order in which they are stored. */
   list(options?: OutboxListOptions): Promise<OutboxListed<M>[]>;
+  /** The state of the outbox at this moment, in sum and for each destination. */
   stats(): Promise<OutboxStats>;
   /**
    * Puts dead letters back, all or those with these ids: due at once, in put order, before newer messages, with attempts
-   * counted from 1. Resolves to how many. A call goes through them in steps, each one commit.
+   * counted from 1. Resolves to the number redriven. A call processes them in steps, each one commit.
+   *
+   * @throws TypeError, here and below, when the object has no destination of the given name
    */
-  redrive(ids?: string[]): Promise<number>;
-  /** Deletes dead letters. Resolves to how many. */
-  discard(ids: string[]): Promise<number>;
+  redrive(ids?: string[], options?: DestinationOption): Promise<number>;
   /**
-   * Takes back a message that has never been handed over. Resolves to whether it could. One with a time of its own, or
-   * behind its ordering key, is searched for: up to as many rows are read as there are set aside.
+   * Deletes dead letters, and messages that have failed and are waiting for their next attempt. Resolves to the number deleted. For messages that have
+   * never been tried, use `cancel`.
    */
-  cancel(id: string): Promise<boolean>;
-  /** Holds all delivery back, also in later lives of the object. A call of `sendMessages` under way ends as usual. */
-  pause(): Promise<void>;
-  /** Ends `pause()`. */
-  resume(): Promise<void>;
-  /** Attempts delivery now, without waiting for the alarm or the end of a backoff. Resolves when the run has ended, well or not. */
-  flush(): Promise<void>;
+  discard(ids: string[], options?: DestinationOption): Promise<number>;
   /**
-   * From the next message on a new epoch, counted from 1. To be called after a point-in-time restore: without it numbers
-   * that were given out after the restored point would be given out again.
+   * Withdraws a waiting message, whether or not it has been tried: it is not handed over (again). Resolves to whether it was withdrawn, from any
+   * destination: false while it is being handed over, and once it is delivered or a dead letter. A message that was tried may have arrived
+   * nevertheless: if that matters, check its `attempts` with `list()` first. A message with a time of its own, or behind its ordering key, is searched
+   * for, which reads up to as many rows as are set aside.
+   */
+  cancel(id: string, options?: DestinationOption): Promise<boolean>;
+  /**
+   * Stops all delivery, also across restarts of the object. A call of `sendMessages` in progress ends as usual. If `sendMessages` throws an error with
+   * `pause: true`, that does the same.
+   */
+  pause(options?: DestinationOption): Promise<void>;
+  /** Ends `pause()`: waiting messages are due at once. */
+  resume(options?: DestinationOption): Promise<void>;
+  /**
+   * Attempts delivery now, without waiting for the alarm or the end of a backoff. Resolves when the run has ended, successfully or not. In a transaction
+   * or in `sendMessages` it does nothing: messages that are due are delivered afterwards. In `blockConcurrencyWhile` it does not wait for a run that began
+   * outside.
+   */
+  flush(options?: DestinationOption): Promise<void>;
+  /**
+   * Abandons a destination that the class does not have any more: deletes everything that it has yet to get, and its dead letters, and forgets
+   * it. With `deadLetters: true` what it has yet to get becomes its dead letters instead, which stay until they are discarded, and it takes no
+   * further message. Resolves to how many messages it had yet to get. Goes through them in steps, each one commit: after a crash, call it again.
+   *
+   * @throws TypeError when the object knows no such destination. @throws OutboxError `unsupported` when the class still has it, or in a
+   * transaction.
+   */
+  dropDestination(name: string, options?: DropOptions): Promise<number>;
+  /**
+   * Begins a new epoch with the next message, counted from 1. Call it after a point-in-time restore: without it, numbers used after the restored point
+   * would be used again.
    */
   newEpoch(): Promise<void>;
 }
@@ -125,11 +134,18 @@ export interface OutboxManager<M = unknown> {
 export function manager(parts: Parts, tell: Transactions["tell"], erase: Eraser["erase"]): OutboxManager {
   const { ctx, alarm, delivery, sqlite } = parts;
   const wake = () => alarm.setWake(delivery.nextWake());
-  const { accept, sendSync } = puttingOf(parts, tell, erase, wake);
+  const { accept, sendSync } = puttingOf(parts, tell, erase, wake, replacerOf(parts));
 
   const outbox = {
-    put: (first: string | object, second: unknown, third?: unknown, fourth?: OutboxPutOptions) =>
-      typeof first === "string" ? accept({ [first]: second }, third, fourth) : accept(first, second, third as OutboxPutOptions),
+    put(first: string | object, second: unknown, third?: unknown, fourth?: OutboxPutOptions): Promise<unknown> {
+      if (typeof first === "string") return accept({ [first]: second }, third, fourth);
+      try {
+        checkEntries(first, second, third, fourth);
+      } catch (error) {
+        return Promise.reject(error);
+      }
+      return accept(first, second, third as OutboxPutOptions);
+    },
 
     async delete(first: string | string[], msg: unknown, options?: OutboxPutOptions) {
       const existed = (await accept({}, msg, options, [first].flat())) as number;

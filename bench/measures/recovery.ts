@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { json } from "node:stream/consumers";
-import { type Life, type Place, placeOf } from "../../test/node/kill-loop-runtime.ts";
+import { type Life, type Place, placeOf } from "../../test/process/kill-loop-runtime.ts";
 import { progress } from "../report.ts";
 import type { Recovery } from "../results.ts";
 

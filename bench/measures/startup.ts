@@ -1,6 +1,6 @@
 /** What a wrapped object that waits for nothing costs at its start: what it does to storage, counted, and time, from outside. */
 import { setTimeout as pause } from "node:timers/promises";
-import { type Life, type Place, placeOf } from "../../test/node/kill-loop-runtime.ts";
+import { type Life, type Place, placeOf } from "../../test/process/kill-loop-runtime.ts";
 import { progress } from "../report.ts";
 import { quantile, type Startup, spread } from "../results.ts";
 

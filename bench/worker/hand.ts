@@ -1,4 +1,4 @@
-/** Outboxes by hand, as the documentation of the platform would have you write them: thirty lines each. */
+/** Hand-written outboxes, as the documentation of the platform would have you write them: thirty lines each. */
 import { DurableObject } from "cloudflare:workers";
 import type { Destination, JobName } from "../words.ts";
 import { type Contestant, type Env, KEY, type Message, message, state, Work } from "./work.ts";

@@ -16,7 +16,7 @@ const LOG_CHARACTERS = 20_000;
 /** No slot passes while the demo counts. */
 const SLOT_SECONDS = 86_400;
 
-/** Every process that this one has started. Node tells of each, so that none has to be searched for by its name. */
+/** Every process that this one has started. Node reports each, so that none has to be searched for by name. */
 const started: ChildProcess[] = [];
 subscribe("child_process", (message) => {
   started.push((message as { process: ChildProcess }).process);
@@ -28,13 +28,13 @@ export class Runtime {
   #url = "";
   /** How often workerd has been killed. */
   kills = 0;
-  /** Messages that an inbox has recognised, of which the log tells. */
+  /** Duplicates that an inbox has recognised, counted in the log. */
   duplicates = 0;
-  /** The end of what workerd has complained about. It does complain of being killed, so it is shown only when the demo fails. */
+  /** The end of workerd's error output. It also complains about being killed, so this is shown only when the demo fails. */
   log = "";
 
   constructor() {
-    // However this process ends, nothing of it stays: neither workerd nor its storage.
+    // However this process ends, it leaves nothing behind: neither workerd nor its storage.
     process.once("exit", () => {
       for (const child of started) child.kill("SIGKILL");
       rmSync(this.#folder, { recursive: true, force: true, maxRetries: 3 });
@@ -57,7 +57,7 @@ export class Runtime {
         LEDGER: { className: "Ledger", useSQLite: true },
       },
       durableObjectsPersist: join(this.#folder, "storage"),
-      // Locally a queue lives in the memory of the process, and forgets with it what it had accepted. So nothing here counts on it.
+      // A local queue lives in the memory of the process, and loses accepted messages with it. So nothing here relies on it.
       queueProducers: { ANNOUNCEMENTS: "announcements" },
       queueConsumers: { announcements: { maxBatchSize: 100, maxBatchTimeout: 0 } },
       bindings: { TABLE_COUNT: tableCount, SLOT_SECONDS },
@@ -80,7 +80,7 @@ export class Runtime {
     return started.findLast((child) => /workerd(\.exe)?$/.test(child.spawnfile) && child.exitCode === null && !child.killed);
   }
 
-  /** Ends the process as a crash would: nothing of it runs any more, not even to clean up. */
+  /** Ends the process as a crash would: it does not even clean up. */
   kill(): void {
     if (!this.#workerd?.kill("SIGKILL")) throw new Error("There is no workerd to kill.");
     this.kills++;
@@ -104,7 +104,7 @@ export class Runtime {
   }
 
   async stop(): Promise<void> {
-    // A runtime that did not start can't be stopped either, and its error has been told already.
+    // A runtime that did not start can't be stopped either, and its error has already been reported.
     await this.#miniflare?.dispose().catch(() => {});
   }
 }

@@ -1,13 +1,13 @@
-/** The page: asks for the state about once a second, and shows it. All of it goes in as text, never as markup. */
+/** The page: polls the state about once a second, and shows it. Everything is inserted as text, never as markup. */
 
 const REFRESH_MS = 1000;
 
 /** The element with this id. */
 const at = (id) => document.getElementById(id);
 
-/** What is made for each table, by its number: made once, so that a refresh takes no one's focus away. */
+/** The elements of each table, by its number: created once, so that a refresh does not move the focus. */
 const cards = new Map();
-/** The state of each booking when it was last seen, so that a change can be told. */
+/** The state of each booking when it was last seen, so that changes can be announced. */
 const seen = new Map();
 let down = false;
 
@@ -42,7 +42,7 @@ function showTable(state, { slots, bookings }) {
   card.note.textContent = status;
   for (const [slot, slotButton] of card.slotButtons) {
     const lock = locks.find((one) => one.slot === slot);
-    const guest = lock && (bookings.find(({ bookingId }) => bookingId === lock.bookingId)?.guest ?? "somebody");
+    const guest = lock && (bookings.find(({ bookingId }) => bookingId === lock.bookingId)?.guest ?? "another guest");
     const asked = bookings.some((booking) => booking.state === "initiated" && booking.table === table && booking.slot === slot);
     const text = guest ?? (asked ? "asked…" : status === "open" ? "free" : status);
     slotButton.setAttribute("aria-pressed", String(lock !== undefined));
@@ -60,15 +60,15 @@ function label(made, text, table) {
   made.ariaLabel = `${text} table ${table}`;
 }
 
-/** Fills a table with rows of texts, or says that there is nothing. */
+/** Fills a table with rows of strings, or says that there is nothing. */
 function showRows(id, rows) {
   const columns = at(id).parentElement.querySelectorAll("th").length;
-  const nothing = element("tr", {}, element("td", { className: "quiet", colSpan: columns, textContent: "Nothing." }));
+  const nothing = element("tr", {}, element("td", { className: "quiet", colSpan: columns, textContent: "None." }));
   const filled = rows.map((cells) => element("tr", {}, ...cells.map((textContent) => element("td", { textContent }))));
   at(id).replaceChildren(...(filled.length > 0 ? filled : [nothing]));
 }
 
-/** Says what has become of bookings since the last look. */
+/** Announces what has changed about bookings since the last refresh. */
 function tellChanges(bookings) {
   const changed = bookings.filter(({ bookingId, state }) => seen.has(bookingId) && seen.get(bookingId) !== state);
   for (const { bookingId, state } of bookings) seen.set(bookingId, state);
@@ -125,7 +125,7 @@ function notice(text, isError) {
   at("notice").classList.toggle("error", isError);
 }
 
-/** Does something, tells in the notice how it went, and shows the result at once. Gives what was answered when it went well. */
+/** Sends a request, reports the result in the notice, and refreshes the page at once. */
 async function send(method, path, body, done) {
   try {
     const response = await fetch(path, { method, body: body && JSON.stringify(body) });
@@ -140,7 +140,7 @@ async function send(method, path, body, done) {
 
 function toggle(table, slot) {
   const lock = cards.get(table).state.locks.find((one) => one.slot === slot);
-  if (lock) return send("POST", `/bookings/${lock.bookingId}/cancel`, undefined, `Cancelled. Table ${table} is told to unlock ${slot}.`);
+  if (lock) return send("POST", `/bookings/${lock.bookingId}/cancel`, undefined, `Cancelled. Asking table ${table} to unlock ${slot}.`);
   const guest = at("guest").value;
   const guests = at("rivals").checked ? [guest, `${guest}, too`] : [guest];
   return Promise.all(guests.map((name) => book({ table, slot, guest: name, seats: at("seats").valueAsNumber })));
@@ -156,12 +156,12 @@ function change(table, action) {
 
 at("outage").addEventListener("click", () => {
   const done = down
-    ? "The queue is back. What waits is delivered with the next retry."
+    ? "The queue is back. Waiting messages are delivered with the next retry."
     : "The queue is down. Bookings go on, and their announcements wait.";
   return send("POST", "/outage", { down: !down }, done);
 });
 
-/** A slow answer that is overtaken by a newer one is not shown. */
+/** A slow response that is overtaken by a newer one is not shown. */
 let newest = 0;
 
 async function refresh() {

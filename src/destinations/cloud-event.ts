@@ -1,6 +1,9 @@
 /** A message as a CloudEvent: version 1.0, in the JSON format. */
 
-import { digits, type OutboxMessage } from "../message.js";
+import { headerOf } from "../api/headers.js";
+import type { OutboxMessage } from "../api/message.js";
+import { digits } from "../storage/message.js";
+import { jsonText } from "./json.js";
 
 /** The extension attributes that are taken from headers, if these are there. */
 const FROM_HEADERS: readonly (readonly [attribute: string, header: string])[] = [
@@ -15,7 +18,7 @@ const FROM_HEADERS: readonly (readonly [attribute: string, header: string])[] = 
  *
  * @param source the event's `source`; by default the path of the object and its epoch
  * @param type the event's `type` where the message has none of its own
- * @throws Error when JSON can't hold the message.
+ * @throws Error that names what JSON cannot represent in the message.
  */
 export function cloudEvent(
   { id, msg, source, sequence, timestamp, key, headers }: OutboxMessage,
@@ -34,15 +37,10 @@ export function cloudEvent(
     sequence: digits(sequence),
   };
   if (key !== undefined) event.subject = key;
-  for (const [attribute, header] of FROM_HEADERS) if (headers?.[header]) event[attribute] = headers[header];
+  for (const [attribute, name] of FROM_HEADERS) {
+    const header = headerOf(headers, name);
+    if (header) event[attribute] = header;
+  }
   event.data = msg;
-  return JSON.stringify(event, held);
-}
-
-/** What JSON would empty without a word. */
-const EMPTIED = [Map, Set, ArrayBuffer];
-
-function held(_: string, value: unknown): unknown {
-  for (const kind of EMPTIED) if (value instanceof kind) throw new Error(`JSON does not hold ${kind.name}s.`);
-  return value;
+  return jsonText(event);
 }

@@ -1,61 +1,74 @@
-/** What a destination is, and what several of them share: groups of messages that fail by themselves, and limits. */
+/** The type of a destination, and what several of them share: groups of messages that fail independently, and limits. */
 
-import { expected } from "../errors.js";
-import type { OutboxDelivery, OutboxMessage } from "../message.js";
+import { expected } from "../api/errors.js";
+import type { OutboxDelivery, OutboxMessage } from "../api/message.js";
 
 /**
  * A ready-made `sendMessages`: `sendMessages = toQueue(this.env.QUEUE)` as an instance property, or called from a method
- * with the same two arguments. It gives each message its outcome, and throws when the destination as a whole is in trouble.
+ * with the same two arguments. It reports an outcome for each message, and throws when the destination as a whole is failing.
  */
-export type Destination<M = unknown> = (messages: OutboxMessage<M>[], delivery: OutboxDelivery) => Promise<void>;
+export interface Destination<M = unknown> {
+  (messages: OutboxMessage<M>[], delivery: OutboxDelivery): Promise<void>;
+  /** `"batch"` if it never sets a single message aside, so that a call may hold several messages with one ordering key. */
+  readonly ordering?: "batch";
+}
 
-/** The messages of one call that go one way, and fail together when the way is blocked. */
+/** The messages of one call that take one route, and fail together when the route is blocked. */
 export interface Group {
   readonly messages: readonly OutboxMessage[];
-  /** Gives outcomes to messages; throws when the way is blocked. */
+  /** Gives outcomes to messages; throws when the route is blocked. */
   readonly send: () => Promise<void>;
 }
 
-/** A delay between retries grows to this at most, in seconds, where the destination has asked for one at all. */
-const HOUR_SECONDS = 3600;
-/** A destination that asks to be left alone for longer, in seconds, is asked again nevertheless. */
-const DAY_SECONDS = 86_400;
+/** The longest delay between retries, in seconds, if the destination has asked for one at all. */
+export const HOUR_SECONDS = 3600;
+/** A destination that asks to be left alone for longer than this, in seconds, is tried again nevertheless. */
+export const DAY_SECONDS = 86_400;
 
 /**
- * Sends all groups side by side. When every one of them throws, the first error is thrown: nothing tells that a message
- * is to blame, so no attempts are counted. When another one has come through, throwing would hold that one's later
- * messages back as well; so what is unsettled of those that threw is retried, message by message.
+ * Sends all groups side by side. When every one of them throws, the first error is thrown: nothing suggests that a message is to blame, so no attempts are
+ * counted. When another one has succeeded, throwing would also hold back that one's later messages, so the unsettled messages of those that threw are
+ * retried one by one. If a group asks to pause (`pause: true`), its messages wait for an hour without counting an attempt, and nothing else is paused.
  */
 export async function settleGroups(groups: readonly Group[], delivery: OutboxDelivery): Promise<void> {
   const blocked: { group: Group; error: unknown }[] = [];
   await Promise.all(groups.map((group) => group.send().catch((error: unknown) => void blocked.push({ group, error }))));
-  const [first] = blocked;
-  if (!first) return;
-  // After the timeout outcomes count for nothing.
-  if (blocked.length === groups.length || delivery.signal.aborted) throw first.error;
-  for (const { group, error } of blocked) {
+  // After the timeout, outcomes no longer count.
+  if (blocked[0] && delivery.signal.aborted) throw blocked[0].error;
+  // A way that asks to pause must not stop the others: it is left alone for an hour at a time.
+  const pausing = blocked.filter(({ error }) => (error as { pause?: unknown } | null | undefined)?.pause === true);
+  for (const { group, error } of pausing) for (const message of group.messages) waitFor(message, delivery, error, HOUR_SECONDS);
+  const others = blocked.filter((each) => !pausing.includes(each));
+  const [first] = others;
+  if (first && blocked.length === groups.length) throw first.error;
+  for (const { group, error } of others) {
     const asked = (error as { retryAfterSeconds?: number } | null | undefined)?.retryAfterSeconds;
-    // The first outcome of a message wins, so what was settled before the throw stays settled.
-    for (const message of group.messages) retryLater(message, delivery, asked);
+    // The first outcome of a message wins, so messages settled before the throw stay settled.
+    for (const message of group.messages) retryLater(message, delivery, error, asked);
   }
 }
 
 /**
- * Retries one message, not before the destination wants it. A delay that is given takes the place of the outbox's own
- * backoff, so it grows with the attempts: one second asked for twenty times would use up all attempts in twenty seconds.
+ * Retries one message, not before the destination wants it. The given delay replaces the outbox's own backoff, so it grows with the attempts: one second,
+ * requested twenty times, would use up all attempts in twenty seconds.
  */
-export function retryLater({ id, attempts }: OutboxMessage, delivery: OutboxDelivery, askedSeconds?: number): void {
+export function retryLater({ id, attempts }: OutboxMessage, delivery: OutboxDelivery, reason: unknown, askedSeconds?: number): void {
   const asked = Math.min(Number(askedSeconds ?? 0), DAY_SECONDS);
-  if (asked > 0) delivery.retry(id, { delaySeconds: Math.max(asked, Math.min(2 ** attempts, HOUR_SECONDS)) });
-  else delivery.retry(id);
+  if (asked > 0) delivery.retry(id, { delaySeconds: Math.max(asked, Math.min(2 ** attempts, HOUR_SECONDS)), reason });
+  else delivery.retry(id, { reason });
 }
 
-/** Runs at most so many tasks at a time, in the order in which they come. */
+/** Lets one message wait for its route, for at least this many seconds and longer each time: it is not to blame, so no attempt counts. */
+export function waitFor({ id, attempts }: OutboxMessage, delivery: OutboxDelivery, reason: unknown, seconds: number): void {
+  delivery.retry(id, { delaySeconds: Math.max(seconds, Math.min(2 ** attempts, HOUR_SECONDS)), countAttempt: false, reason });
+}
+
+/** Runs a limited number of tasks at a time, in the order in which they arrive. */
 export function limiter(limit: number): (task: () => Promise<void>) => Promise<void> {
   const waiting: (() => void)[] = [];
   let running = 0;
   return async (task) => {
-    // Who ends hands its place to the next, so that nobody can step in between.
+    // A task that ends hands its place to the next, so that no other can step in between.
     if (running >= limit) await new Promise<void>((enter) => waiting.push(enter));
     else running++;
     try {
@@ -68,7 +81,7 @@ export function limiter(limit: number): (task: () => Promise<void>) => Promise<v
   };
 }
 
-/** Splits a list, in order, into parts of at most so many items and bytes. An item that is larger stands alone. */
+/** Splits a list, in order, into parts with a limited number of items and bytes. A larger item gets a part of its own. */
 export function chunks<T extends { readonly bytes: number }>(items: Iterable<T>, maxItems: number, maxBytes: number): T[][] {
   const all: T[][] = [];
   let bytes = 0;
@@ -84,16 +97,7 @@ export function chunks<T extends { readonly bytes: number }>(items: Iterable<T>,
   return all;
 }
 
-/** @throws TypeError when these are no options, or one has none of the names. */
-export function known<T extends object>(options: T, ...names: (keyof T & string)[]): T {
-  if (Object(options) !== options) throw expected("options", "an object", options);
-  for (const name of Object.keys(options)) {
-    if (!(names as string[]).includes(name)) throw expected("options", `an object of ${names.join(", ")}`, name);
-  }
-  return options;
-}
-
-/** A call without `delivery` is refused before anything is sent. */
+/** A call without `delivery` is rejected before anything is sent. */
 export function checkDelivery(delivery: OutboxDelivery | undefined): void {
   if (typeof delivery?.ack !== "function") throw expected("delivery", "the second argument of sendMessages", delivery);
 }

@@ -1,35 +1,22 @@
 /** The destination that is another Durable Object's inbox: groups what it gets by target and calls each over RPC. */
 
-import { textOf } from "../call.js";
-import { envelopeOf, type OutboxEnvelope } from "../envelope.js";
-import { expected } from "../errors.js";
-import type { OutboxDelivery, OutboxMessage } from "../message.js";
-import { within } from "../options.js";
-import { serializedBytes } from "../size.js";
-import { checkDelivery, chunks, type Destination, known, limiter, settleGroups } from "./destination.js";
-
-/** What an inbox says of one message. */
-export interface InboxResult {
-  readonly id: string;
-  /**
-   * `processed`, `duplicate` (it was processed before) and `waiting` (it is stored there, until those before it have
-   * come) are delivered; `failed` is to be sent again.
-   */
-  readonly status: "processed" | "duplicate" | "waiting" | "failed";
-  /** Why it failed. */
-  readonly error?: string;
-}
-
-/** The binding of a class whose objects have the RPC method `receiveMessages(envelopes: OutboxEnvelope[]): Promise<InboxResult[]>`. */
-export interface InboxNamespace {
-  idFromName(name: string): DurableObjectId;
-  get(id: DurableObjectId): unknown;
-}
+import { envelopeOf, type OutboxEnvelope } from "../api/envelope.js";
+import { expected, textOf } from "../api/errors.js";
+import { known } from "../api/known.js";
+import type { OutboxDelivery, OutboxMessage } from "../api/message.js";
+import { within } from "../api/options.js";
+import { explained } from "../api/rpc.js";
+import { serializedBytes } from "../storage/size.js";
+import { checkDelivery, chunks, type Destination } from "./destination.js";
+import type { HasInbox, InboxNamespace, InboxResult, MessagesTo, Namespace } from "./namespace.js";
+import { type TargetRequest, targetsOf } from "./targets.js";
 
 /** Options of `toDurableObject`, all optional. */
 export interface DurableObjectOptions {
   /** How many targets are called at a time. Default 6, from 1 to 100. */
   concurrency?: number;
+  /** How long one call of a target may take, in seconds. Default 10, from 0.001 to 600. A target that takes longer counts as failing. */
+  timeoutSeconds?: number;
 }
 
 interface Inbox {
@@ -42,38 +29,46 @@ const MAX_MESSAGES = 100;
 const MAX_BYTES = 16 * 1024 * 1024;
 
 /**
- * Calls `receiveMessages` of the objects that `route` names: targets side by side, the messages of each in order, at
- * most 100 and 16 MiB in a call. What an inbox has taken is delivered; what it says has failed, or says nothing of, is
- * retried. A target whose call throws has its messages retried, and the others go on; when every target's call throws,
- * the first error is thrown. An error that the platform calls retryable is tried once more at once, unless the target
- * is overloaded.
+ * Calls `receiveMessages` of the objects that `route` names: targets side by side, the messages of each in order, at most 100 and 16 MiB in a call.
+ * Messages that an inbox has accepted are delivered; those that it reports as failed, or does not report, are retried. A target whose call throws or
+ * takes longer than `timeoutSeconds` is failing: its messages are retried after a backoff of its own, without counting an attempt, and the others go on.
+ * When no target succeeds, the first error is thrown. A call that fails with an error that the platform marks as retryable is repeated once immediately,
+ * unless the target is overloaded.
  *
- * @param route gives the target of a message: its name, or its id. A message for which it throws or gives neither
- * becomes a dead letter.
+ * The messages have the type that the binding's class takes in its `receiveMessage`, unless `M` says otherwise. A binding whose class is known and has
+ * no inbox does not compile.
+ *
+ * @param route returns the target of a message: its name, or its id. A message for which it throws or returns neither becomes a dead letter.
  * @throws TypeError when an argument is wrong.
  *
  * @example
  * class Orders extends DurableObject<Env> {
- *   sendMessages = toDurableObject<OrderMessage>(this.env.CUSTOMERS, ({ msg }) => msg.customer);
+ *   sendMessages = toDurableObject(this.env.CUSTOMERS, ({ msg }) => msg.customer);
  * }
  */
-export function toDurableObject<M = unknown>(
-  namespace: InboxNamespace,
-  route: (message: OutboxMessage<M>) => string | DurableObjectId,
+export function toDurableObject<M = unknown, N extends Namespace = InboxNamespace>(
+  namespace: N & HasInbox<N>,
+  route: (message: OutboxMessage<MessagesTo<M, N>>) => string | DurableObjectId,
   options: DurableObjectOptions = {},
-): Destination<M> {
-  if (typeof (namespace as InboxNamespace | undefined)?.idFromName !== "function") {
+): Destination<MessagesTo<M, N>> {
+  if (typeof (namespace as Partial<Namespace> | undefined)?.idFromName !== "function") {
     throw expected("namespace", "a Durable Object namespace's binding", namespace);
   }
+  const objects = namespace as unknown as DurableObjectNamespace;
   if (typeof route !== "function") throw expected("route", "a function", route);
-  const concurrency = within("options.concurrency", known(options, "concurrency").concurrency, [6, 1, 100, 1]);
+  const { concurrency, timeoutSeconds } = known("options", options, ["concurrency", "timeoutSeconds"]);
+  const states = targetsOf(
+    within("options.concurrency", concurrency, [6, 1, 100, 1]),
+    within("options.timeoutSeconds", timeoutSeconds, [10, 0.001, 600]),
+  );
 
   return async (messages, delivery) => {
     checkDelivery(delivery);
     const targets = new Map<string, { id: DurableObjectId; messages: OutboxMessage<M>[] }>();
     for (const message of messages) {
+      if (states.settleKnown(message, delivery)) continue;
       try {
-        const id = idOf(namespace, route(message));
+        const id = idOf(objects, route(message));
         const target = targets.get(id.toString());
         if (target) target.messages.push(message);
         else targets.set(id.toString(), { id, messages: [message] });
@@ -81,53 +76,67 @@ export function toDurableObject<M = unknown>(
         delivery.reject(message.id, `No target: ${textOf(error)}`);
       }
     }
-    const turn = limiter(concurrency);
     const groups = [...targets.values()].map(({ id, messages }) => ({
-      messages,
-      send: () => turn(() => sendTo(namespace, id, messages, delivery)),
+      target: id.toString(),
+      requests: requestsTo(objects, id, messages),
+      inOrder: true,
     }));
-    await settleGroups(groups, delivery);
+    await states.send(groups, delivery);
   };
 }
 
 /** @throws Error when this names no object. */
-function idOf(namespace: InboxNamespace, target: string | DurableObjectId): DurableObjectId {
+function idOf(namespace: DurableObjectNamespace, target: string | DurableObjectId): DurableObjectId {
   if (typeof target === "string" && target) return namespace.idFromName(target);
   if (Object(target) !== target) throw expected("route()", "a name or an id", target);
-  // Refuses what is no id.
+  // Rejects anything that is not an id.
   namespace.get(target as DurableObjectId);
   return target as DurableObjectId;
 }
 
-async function sendTo(namespace: InboxNamespace, id: DurableObjectId, messages: OutboxMessage[], delivery: OutboxDelivery): Promise<void> {
+function requestsTo(namespace: DurableObjectNamespace, id: DurableObjectId, messages: readonly OutboxMessage[]): TargetRequest[] {
   const sized = messages.map((message) => {
     const envelope = envelopeOf(message);
-    return { envelope, bytes: serializedBytes(envelope) };
+    return { message, envelope, bytes: serializedBytes(envelope) };
   });
-  for (const chunk of chunks(sized, MAX_MESSAGES, MAX_BYTES)) {
-    // After the timeout the outbox sends the rest again, and would send it twice.
-    delivery.signal.throwIfAborted();
-    const envelopes = chunk.map(({ envelope }) => envelope);
-    const results: unknown = await received(namespace, id, envelopes);
-    if (!Array.isArray(results)) throw new Error("receiveMessages() gave no list.");
-    const statuses = new Map((results as InboxResult[]).map((result) => [result?.id, result?.status]));
-    for (const { id } of envelopes) {
-      if (TAKEN.has(statuses.get(id))) delivery.ack(id);
-      else delivery.retry(id);
-    }
+  return chunks(sized, MAX_MESSAGES, MAX_BYTES).map((chunk) => ({
+    messages: chunk.map(({ message }) => message),
+    send: (delivery) =>
+      sendTo(
+        namespace,
+        id,
+        chunk.map(({ envelope }) => envelope),
+        delivery,
+      ),
+  }));
+}
+
+async function sendTo(
+  namespace: DurableObjectNamespace,
+  id: DurableObjectId,
+  envelopes: OutboxEnvelope[],
+  delivery: OutboxDelivery,
+): Promise<void> {
+  const results: unknown = await received(namespace, id, envelopes);
+  if (!Array.isArray(results)) throw new Error("receiveMessages() returned no list.");
+  const outcomes = new Map((results as InboxResult[]).map((result) => [result?.id, result]));
+  for (const { id } of envelopes) {
+    const { status, error } = outcomes.get(id) ?? {};
+    if (TAKEN.has(status)) delivery.ack(id);
+    else delivery.retry(id, { reason: error ?? `The target answered ${status === undefined ? "nothing" : JSON.stringify(status)}.` });
   }
 }
 
 const TAKEN: ReadonlySet<unknown> = new Set(["processed", "duplicate", "waiting"]);
 
 /** A stub whose call has thrown stays broken, so each try has a new one. */
-async function received(namespace: InboxNamespace, id: DurableObjectId, envelopes: OutboxEnvelope[]): Promise<unknown> {
-  const call = () => (namespace.get(id) as Inbox).receiveMessages(envelopes);
+async function received(namespace: DurableObjectNamespace, id: DurableObjectId, envelopes: OutboxEnvelope[]): Promise<unknown> {
+  const call = () => (namespace.get(id) as unknown as Inbox).receiveMessages(envelopes);
   try {
     return await call();
   } catch (error) {
     const { retryable, overloaded } = Object(error) as { retryable?: boolean; overloaded?: boolean };
-    if (retryable !== true || overloaded) throw error;
+    if (retryable !== true || overloaded) throw explained(error);
     return await call();
   }
 }

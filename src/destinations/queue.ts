@@ -1,34 +1,36 @@
-/** The destination that is a Cloudflare Queue: splits what it gets by the limits of `sendBatch`. */
+/** The destination that is a Cloudflare Queue: splits messages by the limits of `sendBatch`. */
 
-import { textOf } from "../call.js";
-import { envelopeOf } from "../envelope.js";
-import { expected } from "../errors.js";
-import type { OutboxMessage } from "../message.js";
-import { contentBytes, isJson, serializedBytes } from "../size.js";
-import { checkDelivery, chunks, type Destination, known } from "./destination.js";
+import { envelopeOf } from "../api/envelope.js";
+import { expected, textOf } from "../api/errors.js";
+import { known } from "../api/known.js";
+import type { OutboxDelivery, OutboxMessage } from "../api/message.js";
+import { uncloneable } from "../api/uncloneable.js";
+import { contentBytes, jsonOf, serializedBytes } from "../storage/size.js";
+import { checkDelivery, chunks, type Destination } from "./destination.js";
+import { jsonText } from "./json.js";
 
 /** Options of `toQueue`, all optional. */
 export interface QueueOptions<M = unknown> {
-  /** What is sent of a message. Default: its envelope, version 1 (docs/envelope.md). What throws or gives `undefined` makes a dead letter. */
+  /** What is sent for a message. Default: its envelope (docs/envelope.md). If it throws or returns `undefined`, the message becomes a dead letter. */
   body?: (message: OutboxMessage<M>) => unknown;
   /**
-   * The content type of every body. Default: `"json"` where JSON holds the body, `"v8"` otherwise. `"text"` takes
-   * strings, `"bytes"` takes array buffer views; a body of another type makes a dead letter.
+   * The content type of every body. Default: `"json"` if JSON can represent the body, `"v8"` otherwise. `"text"` accepts strings, `"bytes"` array buffer
+   * views, `"json"` what JSON can represent; a message with any other body becomes a dead letter.
    */
   contentType?: QueueContentType;
 }
 
 /**
- * What Queues takes, from its documentation (https://developers.cloudflare.com/queues/platform/limits/): 128 KB a
- * message, and 100 messages and 256 KB a batch, where 1 KB is 1,000 bytes and a message counts with up to 100 bytes of
- * metadata. The local queue counts no metadata and takes 288 KB a batch.
+ * The limits of Queues, from its documentation (https://developers.cloudflare.com/queues/platform/limits/): 128 KB a
+ * message, and 100 messages and 256 KB a batch, where 1 KB is 1,000 bytes and each message adds up to 100 bytes of
+ * metadata. The local queue counts no metadata and accepts 288 KB a batch.
  */
 const MAX_MESSAGES = 100;
 const MAX_MESSAGE_BYTES = 128_000;
 const MAX_BATCH_BYTES = 256_000;
 const METADATA_BYTES = 100;
 
-/** What the error of a message that is too large ends with, from https://developers.cloudflare.com/queues/reference/error-codes/. */
+/** The end of the error for a message that is too large, from https://developers.cloudflare.com/queues/reference/error-codes/. */
 const TOO_LARGE = "(10204)";
 
 const CONTENT_TYPES: unknown[] = ["json", "v8", "text", "bytes"];
@@ -41,8 +43,8 @@ interface Request extends MessageSendRequest<unknown> {
 
 /**
  * Sends messages to a queue, in order, in as few `sendBatch` calls as its limits allow. A message that does not fit in
- * one becomes a dead letter, and its neighbours are sent. When a call fails, what was sent before it is delivered and
- * the error is thrown: the queue is in trouble, no message is.
+ * one becomes a dead letter, and the others are sent. When a call fails, everything sent before it is delivered and
+ * the error is thrown: the queue is failing, not a message.
  *
  * @throws TypeError when an argument is wrong.
  *
@@ -53,15 +55,13 @@ interface Request extends MessageSendRequest<unknown> {
  */
 export function toQueue<M = unknown>(queue: Queue<never>, options: QueueOptions<M> = {}): Destination<M> {
   if (typeof (queue as unknown as Queue | undefined)?.sendBatch !== "function") throw expected("queue", "a queue's binding", queue);
-  const { body = envelopeOf, contentType } = known(options, "body", "contentType");
+  const { body = envelopeOf, contentType } = known("options", options, ["body", "contentType"]);
   if (typeof body !== "function") throw expected("options.body", "a function", body);
   if (contentType !== undefined && !CONTENT_TYPES.includes(contentType)) {
     throw expected("options.contentType", '"json", "v8", "text" or "bytes"', contentType);
   }
 
-  // One declared parameter: the outbox then hands over full batches. With two it would give one message of each ordering
-  // key at a time, so that one set aside is not overtaken; but nothing is ever set aside here.
-  return async (messages, ...[delivery]) => {
+  async function send(messages: OutboxMessage<M>[], delivery: OutboxDelivery): Promise<void> {
     checkDelivery(delivery);
     const requests: Request[] = [];
     for (const message of messages) {
@@ -83,37 +83,53 @@ export function toQueue<M = unknown>(queue: Queue<never>, options: QueueOptions<
         delivery.reject(first.id, tooLarge(first.bytes));
       }
     }
-  };
+  }
+
+  // Nothing is ever set aside here.
+  return Object.assign(send, { ordering: "batch" as const });
 }
 
 /** A message as `sendBatch` takes it. @throws Error that says why no queue can take it. */
-function request(id: string, body: unknown, forced: QueueContentType | undefined): Request {
-  if (body === undefined) throw new Error("A queue takes no body that is undefined.");
-  const contentType = forced ?? (isJson(body) ? "json" : "v8");
-  const [least, most] = bytesOf(body, contentType);
+function request(id: string, given: unknown, forced: QueueContentType | undefined): Request {
+  if (given === undefined) throw new Error("A queue does not accept an undefined body.");
+  const json = forced ? undefined : jsonOf(given);
+  const contentType = forced ?? (json === undefined ? "v8" : "json");
+  const { body, least, most } = measured(given, contentType, json);
   if (least + METADATA_BYTES > MAX_MESSAGE_BYTES) throw new Error(tooLarge(least + METADATA_BYTES));
   return { id, body, contentType, bytes: most + METADATA_BYTES };
 }
 
 /**
- * The least and the greatest number of bytes that a body takes: the same, but for `"v8"`. Where only the queue can tell
- * whether that fits, the message goes alone, since the batch then counts as full.
+ * The body, and a lower and an upper bound of its bytes: they are equal, except for `"v8"`. If only the queue can tell whether it fits, the message is sent
+ * alone, since the batch then counts as full. A copy if a second read could return something else, or throw: what was measured is what is sent.
  */
-function bytesOf(body: unknown, contentType: QueueContentType): readonly [least: number, most: number] {
+function measured(
+  given: unknown,
+  contentType: QueueContentType,
+  json?: string,
+): { readonly body: unknown; readonly least: number; readonly most: number } {
   if (contentType === "v8") {
-    structuredClone(body);
-    return [contentBytes(body), serializedBytes(body)];
+    const body = cloned(given);
+    return { body, least: contentBytes(body), most: serializedBytes(body) };
   }
   if (contentType === "bytes") {
-    if (!ArrayBuffer.isView(body)) throw new Error('A queue takes array buffer views as "bytes".');
-    return [body.byteLength, body.byteLength];
+    if (!ArrayBuffer.isView(given)) throw new Error('A queue accepts only array buffer views as "bytes".');
+    return { body: given, least: given.byteLength, most: given.byteLength };
   }
-  const text: unknown = contentType === "json" ? JSON.stringify(body) : body;
-  if (typeof text !== "string") throw new Error(`A queue does not take this body as "${contentType}".`);
+  const text = contentType === "json" ? (json ?? jsonText(given)) : given;
+  if (typeof text !== "string") throw new Error(`A queue does not accept this body as "${contentType}".`);
   const { length } = new TextEncoder().encode(text);
-  return [length, length];
+  return { body: contentType === "json" ? JSON.parse(text) : text, least: length, most: length };
+}
+
+function cloned(body: unknown): unknown {
+  try {
+    return structuredClone(body);
+  } catch (cause) {
+    throw uncloneable("body", body, cause);
+  }
 }
 
 function tooLarge(bytes: number): string {
-  return `The message takes ${bytes} bytes with its metadata, the limit of a queue is ${MAX_MESSAGE_BYTES}.`;
+  return `The message takes ${bytes} bytes with its metadata; the limit of a queue is ${MAX_MESSAGE_BYTES}.`;
 }

@@ -1,24 +1,30 @@
 /** Signatures as Standard Webhooks 1.0 has them: HMAC-SHA256, by WebCrypto. */
 
-import { expected } from "../errors.js";
+import { expected } from "../api/errors.js";
 
-/** A symmetric secret: `whsec_` and base64, or its bytes. 24 to 64 bytes, as Standard Webhooks asks for. */
+/** A symmetric secret: `whsec_` and base64, or its bytes. 24 to 64 bytes, as Standard Webhooks requires. */
 export type WebhookSecret = string | Uint8Array;
 
-/** What stands in errors in the place of a text that may be secret. */
+/** Replaces a string that may be secret in errors. */
 export const HIDDEN = "(not shown)";
 
 const PREFIX = "whsec_";
 const MIN_BYTES = 24;
 const MAX_BYTES = 64;
 
-/** Gives the `webhook-signature` of an id, a time in seconds since the Unix epoch, and a body. */
+/** Returns the `webhook-signature` of an id, a time in seconds since the Unix epoch, and a body. */
 export type Sign = (id: string, timestamp: number, body: string) => Promise<string>;
 
-/** The keys of one or several secrets. @throws TypeError, without any text of a secret. */
-export function keysOf(name: string, secret: WebhookSecret | readonly WebhookSecret[]): Uint8Array[] {
+/**
+ * The keys of one or several secrets: `null` when one is missing, as where an environment has no such variable. That must not keep the object
+ * from starting, so it is reported when something is to be signed.
+ *
+ * @throws TypeError, without any text of a secret.
+ */
+export function keysOf(name: string, secret: WebhookSecret | readonly WebhookSecret[]): Uint8Array[] | null {
   const all = Array.isArray(secret) ? (secret as readonly WebhookSecret[]) : [secret as WebhookSecret];
-  if (all.length === 0) throw expected(name, "one secret at least", all);
+  if (all.length === 0) throw expected(name, "at least one secret", all);
+  if (all.some((each) => each === undefined || each === null || each === "")) return null;
   return all.map((secret) => {
     const bytes = bytesOf(secret);
     if (!bytes) throw expected(name, `${PREFIX} and base64, or a Uint8Array`, typeof secret === "string" ? HIDDEN : secret);
@@ -37,7 +43,7 @@ function bytesOf(secret: unknown): Uint8Array | null {
   }
 }
 
-/** For one call only: what one request has begun, another must not wait for, and keys are made asynchronously. */
+/** For one call only: keys are imported asynchronously, and one request must not wait for work that another has begun. */
 export async function signer(keys: readonly Uint8Array[]): Promise<Sign> {
   const algorithm = { name: "HMAC", hash: "SHA-256" };
   const imported = await Promise.all(keys.map((key) => crypto.subtle.importKey("raw", key, algorithm, false, ["sign"])));
@@ -48,7 +54,7 @@ export async function signer(keys: readonly Uint8Array[]): Promise<Sign> {
   };
 }
 
-/** An id as a header takes it: percent-encoded, the full stop too, because that separates what is signed. */
+/** An id as a header value: percent-encoded, including the full stop, because that separates the signed parts. */
 export function headerId(id: string): string {
   return encodeURIComponent(id.replace(/\p{Surrogate}/gu, "\ufffd")).replaceAll(".", "%2E");
 }

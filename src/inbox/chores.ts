@@ -1,22 +1,22 @@
-/** What the inbox does when the shared alarm wakes it: forgets ids whose time has come, and tries again what waits although it need not. */
+/** The inbox's work when the shared alarm wakes it: forgets expired ids, and retries messages that are still waiting although their turn has come. */
 
-import type { Core } from "../core.js";
-import { NEVER } from "../memory.js";
-import type { Chore } from "../parts.js";
+import type { Core } from "../compose.js";
+import type { Chore } from "../context.js";
+import { NEVER } from "../storage/memory.js";
 import { type Inbox, type InboxHandler, RETRY_MS } from "./manager.js";
 import { endOf, expiryIn, expiryKey, idKey, run, waitingKey, waitingSource } from "./rows.js";
 import { nextWaiting } from "./verdict.js";
 
-/** Ids forgotten in one commit. */
+/** How many ids are forgotten in one commit. */
 const STEP = 64;
-/** Senders looked at in one run. */
+/** How many senders are checked in one run. */
 const LOOK = 100;
-/** All ids of such a share of the retention are forgotten together, so that the alarm rings seldom. */
+/** Ids are forgotten together in steps of this fraction of the retention, so that the alarm fires rarely. */
 const STEPS_OF_RETENTION = 16;
-/** A message that keeps failing is tried again after twice the time, up to this, in milliseconds. */
+/** The delay for a message that keeps failing doubles up to this, in milliseconds. */
 const LONGEST_RETRY_MS = 3_600_000;
 
-/** When what is remembered until then is cleaned up. */
+/** When ids that are remembered until a given time are cleaned up. */
 export function cleaning(retentionSeconds: number): (until: number) => number {
   const step = (retentionSeconds * 1000) / STEPS_OF_RETENTION;
   return (until) => Math.ceil(Math.ceil(until / step) * step);
@@ -32,21 +32,29 @@ export function choreOf(
 ): Chore {
   const { store, alarm, delivery } = core;
   const { memory } = store;
-  /** Where the next look at the senders begins. */
+  /** Where the next pass over the senders begins. */
   let from = waitingKey();
-  /** A message has failed again since the look began at the first of them. */
+  /** A message has failed again since the pass began at the first of them. */
   let left = false;
   let delay = RETRY_MS * 2;
 
-  const isReady = async (source: string): Promise<boolean> => (await run(store.native, nextWaiting(source, ordered))) !== undefined;
+  /** A sender that can't be read does not stop the others. */
+  const isReady = (source: string): Promise<boolean> =>
+    run(store.native, nextWaiting(source, ordered)).then(
+      (next) => next !== undefined,
+      (error) => {
+        store.unreadable(waitingKey(source), error);
+        return false;
+      },
+    );
 
-  /** Goes on with what waits although its turn has come. Gives when that is to be done again: `later`, where something still does. */
+  /** Continues with messages that wait although their turn has come. Returns when to do so again: `later`, if some are left. */
   async function retryWaiting(later: number): Promise<number> {
     const own = handler();
-    // What waits for a handler waits for the next call of `receive`.
+    // Without a handler they wait for the next call of `receive`.
     if (!own) return NEVER;
     for (let looked = 0; looked < LOOK; looked++) {
-      const [key] = (await store.native.list({ start: from, end: endOf(waitingKey()), limit: 1 })).keys();
+      const [[key] = []] = await store.reading.values({ start: from, end: endOf(waitingKey()), limit: 1 });
       if (key === undefined) {
         const again = left ? later : NEVER;
         delay = left ? Math.min(delay * 2, LONGEST_RETRY_MS) : RETRY_MS * 2;
@@ -57,7 +65,7 @@ export function choreOf(
       const source = waitingSource(key);
       from = endOf(waitingKey(source));
       if (!(await isReady(source))) continue;
-      // The handler may be what the isolate dies of: then an alarm stands that has not used up the platform's repetitions.
+      // In case the handler crashes the isolate, an alarm is set that has not used up the platform's retries.
       while (store.open) await store.open;
       void alarm.setWake(delivery.nextWake(), true);
       await store.saveHeader();
@@ -67,13 +75,13 @@ export function choreOf(
     return alarm.now();
   }
 
-  /** Forgets a step of the ids whose time has come. Gives when more are to be forgotten, and the rows to write. */
+  /** Forgets one step of the expired ids. Returns when to forget more, and the rows to write. */
   async function clean(): Promise<{ again: number; rows: Record<string, undefined> }> {
     let keys: string[];
     do {
       while (store.open) await store.open;
-      keys = [...(await store.native.list({ start: expiryKey(), end: endOf(expiryKey()), limit: STEP })).keys()];
-      // What was read in a transaction may yet be rolled back.
+      keys = (await store.reading.values({ start: expiryKey(), end: endOf(expiryKey()), limit: STEP })).map(([key]) => key);
+      // Rows read during a transaction may yet be rolled back.
     } while (store.open);
     const expired = keys.filter((key) => expiryIn(key).until <= alarm.now());
     memory.foreign = Math.max(0, memory.foreign - expired.length);
@@ -88,8 +96,8 @@ export function choreOf(
     async run() {
       while (store.open) await store.open;
       if (memory.chore > alarm.now()) return;
-      // What is written from here on says that there is something left to do: should the object die, or storage fail, it is done again.
-      const later = Date.now() + delay;
+      // Every header written from here on says that work is left: if the object crashes, or storage fails, it is done again.
+      const later = store.now() + delay;
       memory.chore = later;
       inbox.asked = NEVER;
       try {

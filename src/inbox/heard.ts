@@ -1,23 +1,23 @@
-/** What was heard of one sender: the highest number, and those below it that are missing. Pure. */
+/** What an inbox knows of one sender: the highest number, and the missing ones below it. Pure. */
 
-/** The first and the last of numbers that are missing. */
+/** The first and the last of a range of missing numbers. */
 export type Gap = readonly [first: number, last: number];
 
 /** A sender that sends all of its messages here, in order, is one number. */
 export interface Heard {
   /** The highest number. */
   readonly high: number;
-  /** What is missing below it, in order, as far as it is not in pages. */
+  /** The missing ranges below it, in order, except those in pages. */
   readonly gaps: readonly Gap[];
-  /** What is missing up to this number stands in pages; 0 while there are none. */
+  /** The missing ranges up to this number are in pages; 0 if there are none. */
   readonly paged: number;
-  /** Messages that wait for their predecessors. */
+  /** How many messages wait for their predecessors. */
   readonly waiting: number;
 }
 
 export const NOTHING_HEARD: Heard = { high: 0, gaps: [], paged: 0, waiting: 0 };
 
-/** So many gaps stand beside the number, and in a page. When there are more, half of them move to a page of their own. */
+/** The most gaps beside the number, and in a page. When there are more, half of them move to a page of their own. */
 export const MOST_GAPS = 128;
 
 export function isMissing(gaps: readonly Gap[], sequence: number): boolean {
@@ -36,7 +36,7 @@ export function filled(gaps: readonly Gap[], sequence: number): Gap[] {
 /**
  * After a number above `high`, or one that is missing beside it.
  *
- * @returns what is to be remembered, and the gaps that move to a page, whose key is the first of their numbers
+ * @returns what to remember, and the gaps that move to a page, whose key is the first of their numbers
  */
 export function after(heard: Heard, sequence: number): { heard: Heard; page: Gap[] } {
   const { high, paged } = heard;

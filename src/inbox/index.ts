@@ -1,7 +1,15 @@
 /** The public names of the inbox. */
 
-export { envelopeOf, type OutboxEnvelope, readEnvelope } from "../envelope.js";
-export { type ConsumeOptions, consumeQueue, type InboxStub } from "./consume.js";
-export { type InboxClass, type InboxOutcome, type InboxReceiver, type WithInbox, withTransactionalInbox } from "./inbox.js";
+export { envelopeOf, type OutboxEnvelope, readEnvelope } from "../api/envelope.js";
+export { type ConsumeFailure, type ConsumeOptions, consumeQueue, type InboxStub, type MessageIn } from "./consume.js";
+export {
+  type InboxBinding,
+  type InboxClass,
+  type InboxOutcome,
+  type InboxReceiver,
+  type ReceivesEnvelopes,
+  type WithInbox,
+  withTransactionalInbox,
+} from "./inbox.js";
 export type { InboxHandler, InboxHandlerSync, InboxManager, InboxReceipt } from "./manager.js";
 export type { InboxEvent, InboxOptions } from "./options.js";

@@ -1,96 +1,128 @@
 /** The inbox manager: what a Durable Object's own code calls, at `env.INBOX_MANAGER`. */
 
-import type { Core } from "../core.js";
-import { type OutboxEnvelope, readEnvelope } from "../envelope.js";
-import { expected, OutboxError } from "../errors.js";
-import type { OutboxTransaction, OutboxTransactionSync } from "../manager.js";
-import { NEVER } from "../memory.js";
-import { define } from "../native.js";
-import { gate } from "../parts.js";
-import type { OutboxPutOptions } from "../put-options.js";
-import type { InboxSettings } from "./options.js";
+import { type OutboxEnvelope, readEnvelope } from "../api/envelope.js";
+import { cut, expected, OutboxError, textOf } from "../api/errors.js";
+import { type EventMessage, eventMessage } from "../api/events.js";
+import { headerOf, headersOf } from "../api/headers.js";
+import type { OutboxPutOptions } from "../api/put-options.js";
+import { logOf, notify } from "../api/report.js";
+import type { Core } from "../compose.js";
+import { gate } from "../context.js";
+import type { OutboxTransaction, OutboxTransactionSync, Synchronous } from "../manager.js";
+import { NEVER } from "../storage/memory.js";
+import { draft } from "../storage/message.js";
+import { define } from "../storage/native.js";
+import type { InboxOccurrence, InboxSettings } from "./options.js";
 import { run, runSync } from "./rows.js";
 import { judge, nextWaiting, type Rows, type Verdict } from "./verdict.js";
 
-/** What became of a message. */
+/** The outcome of a message. */
 export interface InboxReceipt<T = unknown> {
   /**
-   * `"processed"`: the handler has run, and all it wrote is committed. `"duplicate"`: it has run before, or the message waits already; nothing
-   * was done. `"waiting"`: ordered, and its predecessors have not come; it is stored. `"rolled_back"`: the handler called `txn.rollback()`;
+   * `"processed"`: the handler has run, and everything it wrote is committed. `"duplicate"`: it has run before, or the message is already waiting;
+   * nothing was done. `"waiting"`: ordered, and its predecessors have not arrived; it is stored. `"rolled_back"`: the handler called `txn.rollback()`;
    * nothing was written, and the message counts as not seen.
    */
   readonly status: "processed" | "duplicate" | "waiting" | "rolled_back";
   /** Whether `status` is `"duplicate"`. */
   readonly duplicate: boolean;
-  /** What the handler gave, if it ran. */
+  /** What the handler returned, if it ran. */
   readonly value?: T;
 }
 
-/** Runs in a storage transaction: what it writes through `txn`, what it sends and the mark "seen" commit together. */
+/** Runs in a storage transaction: everything it writes through `txn` and sends commits together with the mark "seen". */
 export type InboxHandler<M = unknown, T = unknown> = (txn: OutboxTransaction, message: OutboxEnvelope<M>) => T | Promise<T>;
 
 /** The same in a synchronous transaction. */
 export type InboxHandlerSync<M = unknown, T = unknown> = (txn: OutboxTransactionSync, message: OutboxEnvelope<M>) => T;
 
-/** Runs a handler once for each message. Bound at `env.INBOX_MANAGER` of a wrapped class; `M` is the type of its messages. */
+/** Runs a handler once per message. Bound at `env.INBOX_MANAGER` of a wrapped class; `M` is the type of its messages. */
 export interface InboxManager<M = unknown> {
   /**
-   * Runs the handler, unless this message has been processed before. Its writes through `txn`, what it sends with `txn.send`, and the
-   * mark that it was seen commit together; when it throws there is nothing of it, and `receive` rejects with what it threw.
-   * What is sent carries the cause's id, the correlation id and `traceparent` in its headers.
+   * Runs the handler, unless this message has been processed before. Its writes through `txn`, the messages it sends with `txn.send`, and the mark that
+   * it was seen commit together; if it throws, nothing is written, and `receive` rejects with what it threw. Messages that it sends carry the cause's
+   * id, the correlation id and `traceparent` in their headers.
    *
-   * A message with `source` and `sequence` is known by its number, for ever; one without by its `id`, for `retentionSeconds`.
+   * A message with `source` and `sequence` is recognised by its number, forever; one without by its `id`, for `retentionSeconds`.
    *
-   * With `ordered`, the handler is called as well with the messages that have waited for this one, each in a transaction of its own:
-   * it must work on the message that it is given, and so must declare both parameters.
+   * With `ordered`, the handler is also called with the messages that were waiting for this one, each in a transaction of its own: it must work on the
+   * message that it is given, and so must declare both parameters.
    *
-   * @throws TypeError when the message is no envelope; OutboxError `inbox_full`; whatever the handler throws.
+   * @throws TypeError when the message is not an envelope; OutboxError `inbox_full`, or `too_large` for one that would have to wait; whatever
+   * the handler throws.
    */
   receive<T>(message: OutboxEnvelope<M>, handler: InboxHandler<M, T>): Promise<InboxReceipt<T>>;
   /** The same with a synchronous handler, which gets `txn.sql` and `txn.kv`. For SQLite-backed objects. @throws OutboxError `unsupported` elsewhere. */
-  receiveSync<T>(message: OutboxEnvelope<M>, handler: InboxHandlerSync<M, T>): InboxReceipt<T>;
+  receiveSync<T>(message: OutboxEnvelope<M>, handler: InboxHandlerSync<M, Synchronous<T>>): InboxReceipt<T>;
 }
 
 export interface Inbox extends InboxManager {
-  /** Processes what has waited for messages that have come meanwhile. Rejects when one fails: it waits on. */
+  /** Processes messages that were waiting for predecessors that have arrived. Rejects when one fails: it keeps waiting. */
   drain(source: string, handler: InboxHandler): Promise<void>;
-  /** The earliest time for which the alarm was asked since this was set to `NEVER`. */
+  /** Reports a message that was not accepted, and throws the cause. */
+  failed(message: unknown, cause: unknown): never;
+  /** The earliest time for which the alarm was requested since this was set to `NEVER`. */
   asked: number;
 }
 
-/** What became of a message, and how many of its sender wait. */
+/** The outcome of a message, and how many messages of its sender wait. */
 interface Taken<T> {
   readonly receipt: InboxReceipt<T>;
   readonly waiting: number;
 }
 
+/** An upper bound of what the row of a waiting message holds beside it, in bytes: its key names the sender, with up to six bytes per character. */
+const WAITING_BYTES = 2048;
+
 const DUPLICATE: Taken<never> = { receipt: { status: "duplicate", duplicate: true }, waiting: 0 };
 
-/** @param cleanAt when what is remembered until then is to be forgotten */
+/** @param cleanAt when ids that are remembered until a given time are forgotten */
 export function inboxOf(core: Core, settings: InboxSettings, cleanAt: (until: number) => number): Inbox {
   const { store, alarm, delivery, kv } = core;
   const { memory } = store;
-  const { emit } = settings;
+  const object = core.ctx.id.name ?? core.ctx.id.toString();
+  const warn = logOf("warn");
+  /** Messages whose failure has been logged. */
+  const warned = new Set<string>();
 
-  /** Headers that tell where a message comes from. The caller's own go before them. */
-  function caused({ id, headers = {} }: OutboxEnvelope, options: OutboxPutOptions = {}): OutboxPutOptions {
-    const { "correlation-id": correlation = id, traceparent, tracestate } = headers;
-    const given = {
-      "correlation-id": correlation,
-      "causation-id": id,
-      ...(traceparent !== undefined && { traceparent }),
-      ...(tracestate !== undefined && { tracestate }),
-    };
-    return { ...options, headers: { ...given, ...options.headers } };
+  function emit(occurrence: InboxOccurrence): void {
+    notify(settings.onEvent, { object, ...occurrence });
+    const { type, id, key, messageType } = occurrence;
+    if (type === "processed") warned.delete(id);
+    if (type !== "failed" || warned.has(id)) return;
+    if (warned.size >= MOST_WARNED) warned.clear();
+    warned.add(id);
+    warn(
+      "A message failed",
+      occurrence.error,
+      { object, id, key, type: messageType },
+      "Nothing was written; it is processed again when it arrives again.",
+    );
   }
 
-  /** What a send needs that is not there. */
+  /** Headers that say what caused a message. The caller's own take precedence, whatever the case of their names. */
+  function caused({ id, headers }: OutboxEnvelope, options?: OutboxPutOptions): OutboxPutOptions {
+    // Spread, it would be an object without options.
+    if (options && Object(options) !== options) throw expected("options", "an object", options);
+    const { headers: given, ...rest } = options ?? {};
+    const own = given === undefined ? {} : headersOf("options.headers", given);
+    const added: Record<string, string | undefined> = {
+      "correlation-id": headerOf(headers, "correlation-id") ?? id,
+      "causation-id": id,
+      traceparent: headerOf(headers, "traceparent"),
+      tracestate: headerOf(headers, "tracestate"),
+    };
+    const missing = Object.entries(added).filter(([name, value]) => value !== undefined && headerOf(own, name) === undefined);
+    return { ...rest, headers: { ...Object.fromEntries(missing), ...own } as Record<string, string> };
+  }
+
+  /** Throws if there is no outbox to send with. */
   function checkOutbox(): void {
     if (!core.hasOutbox)
       throw new OutboxError("unsupported", "txn.send() needs an outbox: wrap the class with withTransactionalOutbox() as well.");
   }
 
-  /** Has the alarm ring by then. The header remembers it, and the object's own alarm while the slot is shared. */
+  /** Sets the alarm to fire by then. The header remembers it, and the object's own alarm while the slot is shared. */
   function ring(time: number): Rows {
     inbox.asked = Math.min(inbox.asked, time);
     memory.chore = Math.min(memory.chore, time);
@@ -98,30 +130,39 @@ export function inboxOf(core: Core, settings: InboxSettings, cleanAt: (until: nu
     return { [memory.key]: store.header() };
   }
 
-  /** Refuses an id that there is no room for: before the handler runs, which may do more than write. */
+  /** Rejects an id that there is no room for: before the handler runs, which may do more than write. */
   function checkRoom({ until }: Verdict & { status: "new" }): void {
     if (until === undefined || memory.foreign < settings.maxIds) return;
-    throw new OutboxError("inbox_full", `${settings.maxIds} ids are remembered already (maxIds).`);
+    throw new OutboxError("inbox_full", `The inbox is full: maxIds is ${settings.maxIds}.`);
   }
 
-  /** Completes what is written for a new message, and arms the alarm for what is left to do after it. */
+  /** Completes the rows of a new message, and sets the alarm for the work that is left after it. */
   function remembered({ until, rows, waiting }: Verdict & { status: "new" }): Rows {
-    // Should the object die before those that wait for this one are through, the alarm goes on with them.
-    const soon = Date.now() + RETRY_MS;
+    // If the object crashes before the messages that wait for this one are processed, the alarm continues with them.
+    const soon = store.now() + RETRY_MS;
     if (waiting > 0 && memory.chore > soon) return { ...rows, ...ring(soon) };
     if (until === undefined) return rows;
     memory.foreign++;
     return { ...rows, ...ring(cleanAt(until)) };
   }
 
+  /**
+   * Completes the rows of a message that waits. One that is too large for a row fails before anything is written: storage would reset the object, and
+   * with it everything else in its call.
+   */
+  function kept({ key, rows }: Verdict & { status: "waiting" }, envelope: OutboxEnvelope): Rows {
+    const { json, msg } = draft("envelope", envelope, 2 ** (core.sqlite ? 21 : 17) - WAITING_BYTES, null);
+    return { ...rows, [key]: json ?? msg };
+  }
+
   /** One message in its transaction. */
   function receiveOne<T>(envelope: OutboxEnvelope, handler: InboxHandler<unknown, T>): Promise<Taken<T>> {
     return core.manager.transaction(async (txn) => {
       const inner = store.native;
-      const verdict = await run(inner, judge(envelope, settings, Date.now()));
+      const verdict = await run(inner, judge(envelope, settings, store.now()));
       if (verdict.status === "duplicate") return DUPLICATE;
       if (verdict.status === "waiting") {
-        await store.write(verdict.rows);
+        await store.write(kept(verdict, envelope));
         return early(envelope, verdict.expected);
       }
       checkRoom(verdict);
@@ -129,7 +170,8 @@ export function inboxOf(core: Core, settings: InboxSettings, cleanAt: (until: nu
       define(txn, {
         async send(msg: unknown, options?: OutboxPutOptions) {
           checkOutbox();
-          return send(msg, caused(envelope, options));
+          // Awaited, so that a rejection is handled in its own turn.
+          return await send(msg, caused(envelope, options));
         },
       });
       const value = await handler(txn, envelope);
@@ -141,46 +183,52 @@ export function inboxOf(core: Core, settings: InboxSettings, cleanAt: (until: nu
   }
 
   function early(envelope: OutboxEnvelope, expected: number): Taken<never> {
-    const { id, source = "", sequence: got = 0 } = envelope;
-    emit({ type: "gap", id, source, expected, got });
+    const { source = "", sequence: got = 0 } = envelope;
+    emit({ type: "gap", ...about(envelope), source, expected, got });
     return { receipt: { status: "waiting", duplicate: false }, waiting: 1 };
   }
 
-  /** Takes what came from outside. @throws TypeError when there is nothing that could be received with this. */
+  /** Checks the arguments of `receive`. @throws TypeError when they can't be used. */
   function checked(message: unknown, handler: unknown): OutboxEnvelope {
-    const envelope = readEnvelope(message);
-    if (typeof handler !== "function") throw expected("handler", "a function", handler);
-    // It is called with messages that have waited, too: one that knows only the message beside which it was written would process that one twice.
-    if (settings.ordered && handler.length < 2) {
-      throw expected("handler", "a function of (txn, message), because ordered", `a function of ${handler.length}`);
+    let envelope: OutboxEnvelope;
+    try {
+      envelope = readEnvelope(message);
+    } catch (error) {
+      return failed(message, error);
     }
-    // A copy, so that what becomes of the caller's one changes nothing.
-    return { ...envelope };
+    if (typeof handler !== "function") throw expected("handler", "a function", handler);
+    // It is also called with messages that were waiting: a handler that uses only the message it closes over would process that one twice.
+    if (settings.ordered && handler.length < 2) {
+      throw expected("handler", "a function of (txn, message) in ordered mode", `a function of ${handler.length}`);
+    }
+    return envelope;
   }
 
-  function failed({ id }: OutboxEnvelope, error: unknown): never {
-    emit({ type: "failed", id, error });
-    throw error;
+  /** Reports a message that was not accepted. `message` may be anything. */
+  function failed(message: unknown, cause: unknown): never {
+    emit({ type: "failed", ...about(message), error: textOf(cause), cause });
+    throw cause;
   }
 
-  /** Whether a handler goes on with what has waited. */
+  /** Whether a handler continues with waiting messages. */
   const drains = ({ receipt, waiting }: Taken<unknown>, handler: { length: number }): boolean =>
     receipt.status === "processed" && waiting > 0 && handler.length > 1;
 
-  function tell({ id }: OutboxEnvelope, { status }: InboxReceipt): void {
-    if (status !== "rolled_back") emit({ type: status, id });
+  function tell(envelope: OutboxEnvelope, { status }: InboxReceipt): void {
+    if (status !== "rolled_back") emit({ type: status, ...about(envelope) });
   }
 
   const inbox: Inbox = {
     asked: NEVER,
+    failed,
 
     async receive(message, handler) {
-      const envelope = checked(message, handler);
+      const envelope = copied(checked(message, handler));
       const { source } = envelope;
       for (let first = gate(core); first; first = gate(core)) await first;
       const taken = await receiveOne(envelope, handler as InboxHandler<unknown, never>).catch((error) => failed(envelope, error));
       tell(envelope, taken.receipt);
-      // What fails there waits on, and the alarm looks at it again.
+      // A message that fails there keeps waiting, and the alarm retries it.
       if (source !== undefined && drains(taken, handler)) await inbox.drain(source, handler as InboxHandler).catch(() => {});
       return taken.receipt;
     },
@@ -215,7 +263,7 @@ export function inboxOf(core: Core, settings: InboxSettings, cleanAt: (until: nu
           if (!next || one(next).receipt.status !== "processed") break;
         }
       } catch {
-        // It waits on, and the alarm looks at it again.
+        // It keeps waiting, and the alarm retries it.
       }
       return taken.receipt;
     },
@@ -223,10 +271,10 @@ export function inboxOf(core: Core, settings: InboxSettings, cleanAt: (until: nu
 
   function receiveOneSync<T>(envelope: OutboxEnvelope, handler: InboxHandlerSync<unknown, T>): Taken<T> {
     return core.manager.transactionSync((txn) => {
-      const verdict = runSync(kv, judge(envelope, settings, Date.now()));
+      const verdict = runSync(kv, judge(envelope, settings, store.now()));
       if (verdict.status === "duplicate") return DUPLICATE;
       if (verdict.status === "waiting") {
-        writeSync(verdict.rows);
+        writeSync(kept(verdict, envelope));
         return early(envelope, verdict.expected);
       }
       checkRoom(verdict);
@@ -251,5 +299,24 @@ export function inboxOf(core: Core, settings: InboxSettings, cleanAt: (until: nu
   return inbox;
 }
 
-/** Messages that wait although their turn has come are tried again after this long, in milliseconds. */
+/** What events say about a message, which may be anything. */
+function about(message: unknown): EventMessage {
+  const { id, key, msg } = Object(message) as { id: unknown; key: unknown; msg: unknown };
+  const text = (value: unknown) => (typeof value === "string" ? cut(value, 256) : undefined);
+  return eventMessage(text(id) ?? "", text(key), msg);
+}
+
+/** How many messages whose failure has been logged are remembered. */
+const MOST_WARNED = 1000;
+
+/** The message as it is at the call, which has to wait. A message that can't be cloned can't be stored either, and is passed as it is. */
+function copied(envelope: OutboxEnvelope): OutboxEnvelope {
+  try {
+    return structuredClone(envelope);
+  } catch {
+    return envelope;
+  }
+}
+
+/** Messages that wait although their turn has come are retried after this long, in milliseconds. */
 export const RETRY_MS: number = 60_000;

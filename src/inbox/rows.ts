@@ -1,28 +1,28 @@
-/** The inbox at rest: which keys it keeps in the reserved range, and how they are read, by an asynchronous storage and by a synchronous one. */
+/** The inbox in storage: its keys in the reserved range, and how they are read, asynchronously and synchronously. */
 
-import { RESERVED } from "../rows.js";
+import { RESERVED } from "../storage/rows.js";
 
 const INBOX: string = `${RESERVED}inbox/`;
 
-/** Every safe integer in sixteen digits, so that text sorts as numbers do: numbers come from others, who may begin anywhere. */
+/** Every safe integer in sixteen digits, so that strings sort as numbers do: senders may begin with any number. */
 const DIGITS = 16;
 const digits = (number: number): string => String(number).padStart(DIGITS, "0");
 
-/** What was heard of a sender. */
+/** What is known of a sender. */
 export const senderKey = (source: string): string => `${INBOX}s${JSON.stringify(source)}`;
 
-/** What is missing of a sender's older numbers: a page of gaps, from a number on. Without one, where the pages begin. */
+/** A sender's older missing numbers: a page of gaps, starting with a number. Without one, where the pages begin. */
 export const pageKey = (source: string, first?: number): string =>
   `${INBOX}p${JSON.stringify(source)}${first === undefined ? "" : digits(first)}`;
 
-/** A message that waits for its predecessors. Without a number, where those of a sender begin; without a sender, where all do. */
+/** A message that waits for its predecessors. Without a number, where those of a sender begin; without a sender, where all begin. */
 export const waitingKey = (source?: string, sequence?: number): string =>
   `${INBOX}w${source === undefined ? "" : JSON.stringify(source)}${sequence === undefined ? "" : digits(sequence)}`;
 
 /** The sender in such a key. */
 export const waitingSource = (key: string): string => JSON.parse(key.slice(INBOX.length + 1, -DIGITS)) as string;
 
-/** An id that was seen without a number. What stands there is the time until which it is remembered. */
+/** An id that was seen without a number. Its value is the time until which it is remembered. */
 export const idKey = (id: string): string => `${INBOX}i${JSON.stringify(id)}`;
 
 /** The same by that time, in milliseconds since the Unix epoch. Without one, where they begin. */
@@ -35,13 +35,13 @@ export function expiryIn(key: string): { until: number; id: string } {
   return { until: Number(key.slice(begin, begin + DIGITS)), id: JSON.parse(key.slice(begin + DIGITS)) as string };
 }
 
-/** The end of the rows whose keys begin so. */
+/** The end of the range of keys with a prefix. */
 export const endOf = (prefix: string): string => `${prefix}\u{10FFFF}`;
 
-/** One read: of a row, or of some of a range. */
+/** One read: of a row, or of part of a range. */
 export type Read = string | DurableObjectListOptions;
 
-/** Steps that read and then give something: the same for both kinds of storage. */
+/** Steps that read and then return something: the same for both kinds of storage. */
 export type Steps<R> = Generator<Read, R, unknown>;
 
 type Reader = Pick<DurableObjectTransaction, "get" | "list">;

@@ -1,7 +1,7 @@
 /** An agent of the Agents SDK, as the framework has it and wrapped. */
 import { Agent as SdkAgent } from "agents";
 import { type OutboxManager, type OutboxMessage, withTransactionalOutbox } from "../../src/index.ts";
-import { deliver, note, type OutboxEnv, options } from "./stage.ts";
+import { deliver, note, type OutboxEnv, options, stageOf } from "./stage.ts";
 
 export interface Counted {
   count: number;
@@ -12,6 +12,11 @@ export class BareAgent extends SdkAgent<Cloudflare.Env & OutboxEnv, Counted> {
 
   get outbox(): OutboxManager {
     return this.env.OUTBOX_MANAGER;
+  }
+
+  /** It notes the start alone: what a test has scripted is for a schedule or the queue. */
+  override onStart(): void {
+    stageOf(this.ctx).notes.push({ what: "start", detail: undefined, at: Date.now() });
   }
 
   /** What schedules and the queue call. */

@@ -4,5 +4,6 @@ export { Agent, BareAgent } from "./agents.ts";
 export { BareBoxed, Boxed } from "./containers.ts";
 export { BareKvShop, BareShop, KvShop, Shop } from "./hono.ts";
 export { BareKvParty, BareParty, KvParty, Party } from "./partyserver.ts";
+export * from "./sentry.ts";
 
 export default {} satisfies ExportedHandler;

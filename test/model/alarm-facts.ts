@@ -16,6 +16,8 @@ export interface AlarmFact {
   readonly dies?: true;
   /** In its start it sets the alarm to this, in milliseconds from the beginning. */
   readonly moves?: number;
+  /** It blocks its concurrency from before its alarm comes until so many milliseconds from the beginning, and does this at the end. */
+  readonly holds?: { readonly untilMs: number; readonly does: readonly Operation[] };
   /** How long after the last call, in milliseconds, it is looked at once more. */
   readonly restMs: number;
 }
@@ -85,6 +87,20 @@ export const ALARM_FACTS: readonly AlarmFact[] = [
     restMs: 2500,
   },
   {
+    title: "does not call for an alarm that is moved while its call waits",
+    firstMs: SOON,
+    holds: { untilMs: 2 * SOON, does: [["set alarm", LATER]] },
+    calls: [{ does: [["get alarm"]] }],
+    restMs: 100,
+  },
+  {
+    title: "does not call for an alarm that is deleted while its call waits",
+    firstMs: SOON,
+    holds: { untilMs: 2 * SOON, does: [["delete alarm"]] },
+    calls: [],
+    restMs: 3000,
+  },
+  {
     title: "retries with a count",
     firstMs: SOON,
     calls: [{ does: [], ends: "throw" }, { does: [], ends: "throw" }, { does: [] }],
@@ -105,6 +121,19 @@ export async function start(
   if (!fact.dies) return;
   starts.push(await begin(storage, ["get alarm"], base));
   if (starts.length > 1 && fact.moves) await storage.setAlarm(base + fact.moves);
+}
+
+/** What the object does while it blocks its concurrency. */
+export async function hold(
+  { holds }: AlarmFact,
+  ctx: Pick<DurableObjectState, "blockConcurrencyWhile" | "storage">,
+  base: number,
+): Promise<void> {
+  if (!holds) return;
+  await ctx.blockConcurrencyWhile(async () => {
+    await new Promise((resolve) => setTimeout(resolve, base + holds.untilMs - Date.now()));
+    await perform(ctx.storage, holds.does, base);
+  });
 }
 
 /** The object's handler: performs what the fact says of this call, and notes it. */

@@ -20,19 +20,91 @@ export function boxOf(story: Story, parameters: 1 | 2): ObjectClass<Box> {
     ) {
       this.outbox = env.OUTBOX_MANAGER;
     }
-    alarm(info: AlarmInvocationInfo): void {
-      story.own.called(info);
+    alarm(info: AlarmInvocationInfo): unknown {
+      story.wrapper.left("alarm");
+      const dies = story.own.called(info);
+      const die = (): never => this.abort("the object's own alarm dies with it", { retryAlarm: !story.own.abandons });
+      const work = story.onAlarm?.(this);
+      if (!dies) return work;
+      return work ? work.then(die) : die();
+    }
+    abort(reason: string, options: object): never {
+      return (this.ctx.abort as unknown as (reason: string, options: object) => never)(reason, options);
     }
   };
   const One = class extends Plain {
     sendMessages(messages: OutboxMessage<Msg>[]): Promise<void> {
+      story.wrapper.left("sendMessages");
       return story.destination.receive(story.world, this.ctx, messages);
     }
   };
   const Two = class extends Plain {
     sendMessages(messages: OutboxMessage<Msg>[], delivery: never): Promise<void> {
+      story.wrapper.left("sendMessages");
       return story.destination.receive(story.world, this.ctx, messages, delivery);
     }
   };
-  return withTransactionalOutbox(parameters === 1 ? One : (Two as never), story.options) as unknown as ObjectClass<Box>;
+  // One that can't settle a single message may have several of a key in a call.
+  const [cls, ordering] = parameters === 1 ? ([One, "batch"] as const) : ([Two, "strict"] as const);
+  const Wrapped = withTransactionalOutbox(cls as never, { ...story.options, ordering }) as unknown as Handling;
+  return around(story.wrapper, Wrapped) as unknown as ObjectClass<Box>;
+}
+
+/** A class with both handlers, as its subclass sees it. */
+interface Handlers {
+  alarm(...args: unknown[]): unknown;
+  sendMessages(...args: unknown[]): unknown;
+}
+type Handling = new (...args: unknown[]) => Handlers;
+
+/** How a subclass, or an instrumentation library, wraps the handlers: it calls `super`, or replaces what it finds in its constructor. */
+export type Wrapping = "none" | "super" | "constructor";
+
+/** Whether each call of a handler comes through what is wrapped around it, once. */
+export class Wrapper {
+  readonly #inside = new Map<string, number>();
+
+  constructor(
+    readonly how: Wrapping,
+    readonly wrong: string[],
+  ) {}
+
+  entered(name: string): void {
+    this.#inside.set(name, (this.#inside.get(name) ?? 0) + 1);
+  }
+
+  /** The class's own handler has been reached. */
+  left(name: string): void {
+    const times = this.#inside.get(name) ?? 0;
+    this.#inside.delete(name);
+    if (times !== (this.how === "none" ? 0 : 1)) this.wrong.push(`${name} was called through its wrapper ${times} times`);
+  }
+}
+
+function around(wrapper: Wrapper, Base: Handling): Handling {
+  if (wrapper.how === "none") return Base;
+  if (wrapper.how === "super") {
+    return class extends Base {
+      override alarm(...args: unknown[]): unknown {
+        wrapper.entered("alarm");
+        return super.alarm(...args);
+      }
+      override sendMessages(...args: unknown[]): unknown {
+        wrapper.entered("sendMessages");
+        return super.sendMessages(...args);
+      }
+    };
+  }
+  return class extends Base {
+    constructor(...args: unknown[]) {
+      super(...args);
+      for (const name of ["alarm", "sendMessages"] as const) {
+        const inner = this[name];
+        this[name] = (...given) => {
+          wrapper.entered(name);
+          return inner.apply(this, given);
+        };
+      }
+    }
+  };
 }

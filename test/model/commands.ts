@@ -2,8 +2,12 @@
 
 import fc from "fast-check";
 import type { OutboxPutOptions } from "../../src/index.ts";
+import { MEDDLES, type Meddle } from "./destination.ts";
 import * as script from "./script.ts";
+import type { Step } from "./steps.ts";
 import type { Story } from "./story.ts";
+import { beside, transact, transactSync } from "./transact.ts";
+import { walk } from "./walk.ts";
 
 /** What goes with a message. */
 interface Extra {
@@ -14,7 +18,7 @@ interface Extra {
 }
 
 export type Command =
-  | { readonly do: "put" | "send" | "remove"; readonly extra: Extra }
+  | { readonly do: "put" | "send" | "remove" | "put and unconfirmed"; readonly extra: Extra }
   | { readonly do: "burst"; readonly count: number; readonly extra: Extra }
   | { readonly do: "large" | "flush" | "evict" | "pause" | "resume" | "redrive" | "redrive one" | "discard" | "own delete" | "new epoch" }
   | { readonly do: "crash" | "up" | "own throws" | "lose alarm" | "deleteAll" | "deleteAll with message" }
@@ -25,15 +29,35 @@ export type Command =
       readonly extra: Extra;
     }
   | { readonly do: "transactionSync"; readonly end: "return" | "throw"; readonly extra: Extra }
-  | { readonly do: "cancel" | "poison" | "retry" | "reject" | "ack"; readonly back: number }
-  | { readonly do: "down" | "hang" }
+  | { readonly do: "cancel" | "discard waiting" | "poison" | "retry" | "reject" | "ack"; readonly back: number }
+  | { readonly do: "down" | "hang" | "asks to pause" }
   | { readonly do: "partial"; readonly count: number }
   | { readonly do: "delay answers"; readonly ms: number }
   | { readonly do: "own set"; readonly seconds: number }
   | { readonly do: "wait"; readonly seconds: number }
   | { readonly do: "jump"; readonly seconds: number }
   | { readonly do: "crash in"; readonly steps: number }
-  | { readonly do: "options"; readonly batchSize: number; readonly immediate: boolean };
+  | { readonly do: "options"; readonly batchSize: number; readonly immediate: boolean }
+  | {
+      readonly do: "transact" | "transact openly" | "transact at once";
+      readonly steps: readonly Step[];
+      readonly end: "return" | "throw" | "rollback";
+      readonly through: "txn" | "manager";
+      readonly late?: Step | undefined;
+    }
+  | {
+      readonly do: "beside";
+      readonly end: "return" | "throw" | "rollback";
+      readonly ticks: number;
+      readonly within?: Step | undefined;
+      readonly step: Step;
+    }
+  | { readonly do: "ask"; readonly steps: readonly Step[] }
+  | { readonly do: "ask in handler" | "ask in block"; readonly step: Step }
+  | { readonly do: "meddle"; readonly how: Meddle }
+  | { readonly do: "own dies"; readonly times: number }
+  | { readonly do: "walk"; readonly state: "pending" | "delayed" | "dead"; readonly limit: number; readonly between: readonly Step[] }
+  | { readonly do: "look" | "sync" };
 
 const extra: fc.Arbitrary<Extra> = fc.record(
   {
@@ -54,10 +78,92 @@ const some: fc.Arbitrary<Extra> = fc.oneof(
 const back = fc.integer({ min: 0, max: 5 });
 const seconds = fc.constantFrom(0, 0.001, 0.05, 1, 3, 10, 60, 3600);
 
+/** What is asked of the outbox in a transaction, in a handler, beside something else. */
+const step: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.record({ step: fc.constantFrom("put" as const, "send" as const, "remove" as const), options: some.map(optionsOf) }),
+  },
+  { weight: 1, arbitrary: fc.record({ step: fc.constant("sql" as const), options: some.map(optionsOf) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      step: fc.constant("put" as const),
+      options: some.map((extra) => ({ ...optionsOf(extra), allowUnconfirmed: true })),
+    }),
+  },
+  { weight: 3, arbitrary: fc.record({ step: fc.constantFrom("cancel" as const, "cancel" as const, "discard waiting" as const), back }) },
+  { weight: 1, arbitrary: fc.record({ step: fc.constant("own set" as const), seconds: fc.constantFrom(1, 7, 100) }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      step: fc.constantFrom(
+        ...(["own delete", "redrive", "redrive one", "discard", "pause", "resume", "flush", "new epoch", "look"] as const),
+      ),
+    }),
+  },
+);
+const refused: fc.Arbitrary<Step> = fc.constant({ step: "deleteAll" });
+const waiting: fc.Arbitrary<Step> = fc.record({ step: fc.constant("wait" as const), ms: fc.constantFrom(0, 5, 3000) });
+const end = fc.constantFrom("return" as const, "throw" as const, "rollback" as const);
+const nested: fc.Arbitrary<Step> = fc.record({
+  step: fc.constant("nested" as const),
+  steps: fc.array(step, { minLength: 1, maxLength: 2 }),
+  end,
+});
+
+/** What is done to the outbox as a whole: in transactions, beside them, in handlers. */
+const asked: fc.Arbitrary<Command> = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constantFrom("transact" as const, "transact openly" as const, "transact at once" as const),
+      steps: fc.array(
+        fc.oneof(
+          { weight: 8, arbitrary: step },
+          { weight: 2, arbitrary: nested },
+          { weight: 1, arbitrary: refused },
+          { weight: 1, arbitrary: waiting },
+        ),
+        { minLength: 1, maxLength: 3 },
+      ),
+      end,
+      through: fc.constantFrom("txn" as const, "manager" as const),
+      late: fc.option(step, { nil: undefined, freq: 3 }),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant("beside" as const),
+      end,
+      ticks: fc.integer({ min: 0, max: 8 }),
+      within: fc.option(step, { nil: undefined }),
+      step,
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("ask in handler" as const, "ask in block" as const), step }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("ask" as const), steps: fc.array(step, { minLength: 1, maxLength: 3 }) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("meddle" as const), how: fc.constantFrom(...MEDDLES) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("own dies" as const), times: fc.constantFrom(1, 2, 7) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constantFrom("look" as const, "sync" as const) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant("walk" as const),
+      state: fc.constantFrom("pending" as const, "delayed" as const, "dead" as const),
+      limit: fc.integer({ min: 1, max: 3 }),
+      between: fc.array(fc.oneof({ weight: 3, arbitrary: step }, { weight: 1, arbitrary: waiting }), { maxLength: 4 }),
+    }),
+  },
+);
+
 export const commands: fc.Arbitrary<Command[]> = fc.array(
   fc.oneof(
+    { weight: 14, arbitrary: asked },
     { weight: 10, arbitrary: fc.record({ do: fc.constantFrom("put" as const, "send" as const), extra: some }) },
     { weight: 2, arbitrary: fc.record({ do: fc.constant("remove" as const), extra: some }) },
+    { weight: 2, arbitrary: fc.record({ do: fc.constant("put and unconfirmed" as const), extra: some }) },
     { weight: 2, arbitrary: fc.record({ do: fc.constant("burst" as const), count: fc.constantFrom(2, 3, 17), extra: some }) },
     {
       weight: 3,
@@ -79,11 +185,18 @@ export const commands: fc.Arbitrary<Command[]> = fc.array(
     {
       weight: 6,
       arbitrary: fc.record({
-        do: fc.constantFrom("cancel" as const, "poison" as const, "retry" as const, "reject" as const, "ack" as const),
+        do: fc.constantFrom(
+          "cancel" as const,
+          "discard waiting" as const,
+          "poison" as const,
+          "retry" as const,
+          "reject" as const,
+          "ack" as const,
+        ),
         back,
       }),
     },
-    { weight: 3, arbitrary: fc.record({ do: fc.constantFrom("down" as const, "hang" as const, "up" as const) }) },
+    { weight: 3, arbitrary: fc.record({ do: fc.constantFrom("down" as const, "hang" as const, "up" as const, "asks to pause" as const) }) },
     { weight: 2, arbitrary: fc.record({ do: fc.constant("partial" as const), count: fc.integer({ min: 1, max: 3 }) }) },
     { weight: 2, arbitrary: fc.record({ do: fc.constant("delay answers" as const), ms: fc.constantFrom(0, 5, 2000) }) },
     { weight: 2, arbitrary: fc.record({ do: fc.constant("own set" as const), seconds: fc.constantFrom(1, 7, 100) }) },
@@ -133,6 +246,11 @@ export async function perform(story: Story, command: Command): Promise<unknown> 
       return script.send(story, unnamed(command.extra));
     case "remove":
       return script.remove(story, unnamed(command.extra));
+    case "put and unconfirmed":
+      return script.ask(story, [
+        { step: "put", options: unnamed(command.extra) },
+        { step: "put", options: { ...optionsOf(command.extra), allowUnconfirmed: true } },
+      ]);
     case "burst":
       return script.burst(story, command.count, unnamed(command.extra));
     case "transaction":
@@ -145,6 +263,8 @@ export async function perform(story: Story, command: Command): Promise<unknown> 
       return script.deleteAll(story, true);
     case "cancel":
       return script.cancel(story, story.last - command.back);
+    case "discard waiting":
+      return script.cancel(story, story.last - command.back, "discard");
     case "redrive":
       return script.redrive(story);
     case "redrive one":
@@ -163,6 +283,9 @@ export async function perform(story: Story, command: Command): Promise<unknown> 
       return script.ownAlarm(story, command.seconds);
     case "own delete":
       return script.ownAlarm(story, null);
+    case "own dies":
+      story.own.dies = command.times;
+      return;
     case "own throws":
       story.own.throws = 1;
       return;
@@ -178,6 +301,27 @@ export async function perform(story: Story, command: Command): Promise<unknown> 
       return world.crashIn(command.steps);
     case "lose alarm":
       return story.loseAlarm();
+    case "transact":
+    case "transact openly":
+      return transact(story, command, command.do === "transact openly");
+    case "transact at once":
+      return world.choice.backend === "kv" ? undefined : transactSync(story, command);
+    case "beside":
+      return beside(story, command.end, command.ticks, command.within, command.step);
+    case "ask":
+      return script.ask(story, command.steps);
+    case "ask in handler":
+      return script.askInHandler(story, command.step);
+    case "ask in block":
+      // The platform would end a block that waits for a call that hangs.
+      if (command.step.step === "flush" && destination.hangs) return;
+      return script.ask(story, [command.step], true);
+    case "look":
+      return script.ask(story, [{ step: "look" }]);
+    case "sync":
+      return story.act((_, storage) => storage.sync());
+    case "walk":
+      return walk(story, command);
     case "options":
       story.options = { ...story.options, batchSize: command.batchSize, dispatch: command.immediate ? "immediate" : "alarm" };
       return world.crash("a deploy");
@@ -188,14 +332,22 @@ export async function perform(story: Story, command: Command): Promise<unknown> 
   /** What the destination does from now on. */
   function afflict(story: Story, command: Command): void {
     switch (command.do) {
+      case "meddle":
+        destination.meddles = command.how;
+        return;
       case "down":
         destination.down = true;
+        return;
+      case "asks to pause":
+        destination.pauses++;
         return;
       case "hang":
         destination.hangs = true;
         return;
       case "up":
         destination.down = destination.hangs = false;
+        destination.pauses = 0;
+        destination.meddles = null;
         destination.poison.clear();
         return;
       case "partial":

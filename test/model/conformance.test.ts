@@ -1,6 +1,6 @@
 /** The model's side of the conformance suite: for each list of operations it must give what the real runtime gave. */
 import { describe, expect, it } from "vitest";
-import { ALARM_FACTS, type AlarmResult, handle, start } from "./alarm-facts.ts";
+import { ALARM_FACTS, type AlarmResult, handle, hold, start } from "./alarm-facts.ts";
 import type { AlarmCall } from "./alarms.ts";
 import { FACTS } from "./backend-facts.ts";
 import { begin, type Chapter, perform } from "./operations.ts";
@@ -64,6 +64,7 @@ describe.each(worlds)("the model ($backend, $tempo)", (choice) => {
     base = world.loop.now;
     await world.act((_, { storage }) => storage.setAlarm(base + fact.firstMs));
     if (fact.dies) world.crash("as the fact says");
+    if (fact.holds) await world.act((_, ctx) => hold(fact, ctx, base));
     for (let ms = 0; ms < 20_000 && seen.length < fact.calls.length; ms += 10) await world.advance(10);
     await world.advance(fact.restMs);
     const after = await world.act(async (_, { storage }) => {

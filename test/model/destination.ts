@@ -1,7 +1,8 @@
 /** The destination: what `sendMessages` talks to, with every way in which it fails, and the record of what it saw. */
 
 import type { OutboxDelivery, OutboxMessage } from "../../src/index.ts";
-import type { Handed, Happening } from "../invariants.ts";
+import type { Handed, Happening, Send } from "../support/invariants.ts";
+import type { Durable } from "./durable.ts";
 import type { World } from "./world.ts";
 
 /** A message as the stories put it. */
@@ -11,6 +12,20 @@ export interface Msg {
 }
 
 type Outcome = "ack" | "retry" | "reject";
+
+/** What a handler does to its messages in place. */
+export const MEDDLES = ["bigint", "set", "delete", "rename", "push", "reverse", "headers", "freeze"] as const;
+export type Meddle = (typeof MEDDLES)[number];
+
+/** In how many calls a message was, and in how many of those it has been settled by what is not yet durable. */
+interface InHand {
+  calls: number;
+  settled: number;
+  /** Its put is durable. */
+  stored: boolean;
+}
+
+type Draft<T> = { -readonly [K in keyof T]: T[K] };
 
 export class Destination {
   /** Refuses everything. */
@@ -23,20 +38,35 @@ export class Destination {
   readonly outcomes: Map<number, Outcome[]> = new Map();
   /** The next calls throw after the outcomes that they have given. */
   partial = 0;
+  /** The next calls throw, after the outcomes that they have given, an error that asks to pause. */
+  pauses = 0;
   /** How long an answer takes, in milliseconds. */
   delayMs = 0;
+  /** What the handler does to its messages, each time. */
+  meddles: Meddle | null = null;
   under = 0;
   /** A call that never ends has not been given up yet. */
   hung = false;
   /** What each id that was ever seen stands for. */
   readonly labels: Map<string, number> = new Map();
   jumped = false;
+  /** Messages that are being handed over, or of which it is not yet durable what became of them. */
+  readonly #inHand: Map<number, InHand> = new Map();
+  /** The last call has failed as a whole. */
+  #failed = false;
+
+  /** What is known of each message since it was first seen: it must stay. */
+  readonly #first: Map<number, string> = new Map();
 
   constructor(
     readonly happenings: Happening[],
-    /** The dead letters that are durable. */
-    readonly dead: () => readonly number[],
+    /** What the object has written, durable or not. */
+    readonly view: () => Durable,
+    /** Whether a message waits by what is durable. */
+    readonly isStored: (label: number) => boolean,
     readonly wrong: string[],
+    /** What the object's own code asks of the outbox in the midst of its handler. */
+    readonly visit: () => Promise<void>,
   ) {}
 
   /** One call of `sendMessages` by the object with this state. It never ends when the object dies meanwhile. */
@@ -44,39 +74,112 @@ export class Destination {
     if (world.life?.ctx !== ctx) return never();
     // A clock that jumps ends the time of a call that has only begun, and the next one may begin beside it.
     if (++this.under > 1 && !this.jumped) this.wrong.push("two calls of sendMessages overlap");
-    const throws = await this.#serve(world, messages, delivery);
+    const send = this.#called(world, messages);
+    await this.visit();
+    const throws = await this.#serve(world, send, messages, delivery);
     this.under--;
-    if (throws) throw new Error("the destination refuses");
+    if (throws) throw Object.assign(new Error("the destination refuses"), throws === "pause" && { pause: true });
   }
 
-  /** Whoever was under way has died with the object. */
-  reset(): void {
+  /** The call that was under way has died with the object. Returns what was in hand, each message once for each call. */
+  died(): number[] {
+    const inHand = [...this.#inHand].flatMap(([label, { calls }]) => Array<number>(calls).fill(label));
     this.under = 0;
     this.hung = false;
+    this.#inHand.clear();
+    return inHand;
   }
 
-  /** Gives whether the call throws. */
-  async #serve(world: World<object>, messages: OutboxMessage<Msg>[], delivery?: OutboxDelivery): Promise<boolean> {
+  /** Something has become durable, and of all messages only these wait. */
+  keep(pending: Durable["pending"]): void {
+    if (this.#inHand.size === 0) return;
+    const labels = new Set(pending.map(({ label }) => label));
+    for (const [label, known] of this.#inHand) {
+      if (labels.has(label)) known.stored = true;
+      else if (known.stored) this.#inHand.delete(label);
+    }
+  }
+
+  /** Records the call at the moment at which it is made: what it sends leaves later, when all that was written before is durable. */
+  #called(world: World<object>, messages: OutboxMessage<Msg>[]): Draft<Send> {
+    const { pending, dead } = this.view();
+    const aside = new Set(pending.filter(({ kind }) => kind === "t").map(({ label }) => label));
+    const handed = messages.map(
+      ({ msg: { n }, attempts }): Draft<Handed> => ({ label: n, attempts, accepted: false, aside: aside.has(n) }),
+    );
+    for (const message of messages) {
+      this.labels.set(message.id, message.msg.n);
+      this.#compare(message);
+    }
+    // A call begins when the last one has been settled. Only the tries of one message, and of another beside it, are settled together.
+    const probes = handed.length === 1 && (this.#failed || this.#inHand.has(handed[0]?.label ?? 0));
+    if (!probes && this.under === 1) for (const { label } of pending) this.#settled(world, label);
+    for (const { label } of handed) {
+      const known = this.#inHand.get(label);
+      if (known) known.calls++;
+      else this.#inHand.set(label, { calls: 1, settled: 0, stored: this.isStored(label) });
+    }
+    this.#failed = true;
+    const labels = dead.map(({ label }) => label);
+    const at = Math.max(world.loop.clock, world.alarms.time);
+    const send: Draft<Send> = { type: "send", messages: handed, dead: labels, at, hangs: false, unseen: true };
+    this.happenings.push(send);
+    return send;
+  }
+
+  /** Of the calls that a message was in, the object has written what became of them: with that being durable they are over. */
+  #settled(world: World<object>, label: number): void {
+    const known = this.#inHand.get(label);
+    const over = known ? known.calls - known.settled : 0;
+    if (!known || over === 0) return;
+    known.settled += over;
+    world.durable(() => {
+      known.calls -= over;
+      known.settled -= over;
+      if (known.calls === 0 && this.#inHand.get(label) === known) this.#inHand.delete(label);
+    });
+  }
+
+  /** What names a message, and what it says, is the same each time. */
+  #compare({ attempts: _, ...message }: OutboxMessage<Msg>): void {
+    const { n, pad } = message.msg;
+    const shown = JSON.stringify({ ...message, msg: { ...message.msg, ...(pad !== undefined && { pad: pad.length }) } });
+    const first = this.#first.get(n) ?? shown;
+    this.#first.set(n, first);
+    if (shown !== first) this.wrong.push(`${n} was first ${first}, and is now ${shown}`);
+  }
+
+  /** Gives whether the call throws, and how. */
+  async #serve(
+    world: World<object>,
+    send: Draft<Send>,
+    messages: OutboxMessage<Msg>[],
+    delivery?: OutboxDelivery,
+  ): Promise<boolean | "pause"> {
     const answer = await world.outside(() => {
       if (!world.hook("send")) return null;
+      send.unseen = false;
       const outcomes = new Map<string, Outcome>();
       for (const { id, msg } of messages) {
-        this.labels.set(id, msg.n);
+        if (!this.isStored(msg.n)) this.wrong.push(`${msg.n} was sent before it was durable`);
         const outcome = this.outcomes.get(msg.n)?.shift();
         if (outcome && delivery) outcomes.set(id, outcome);
       }
       const broken = this.down || messages.some(({ msg }) => this.poison.has(msg.n));
-      const throws = broken || this.partial > 0;
-      if (this.partial > 0) this.partial--;
-      const handed = messages.map(({ id, msg, attempts }): Handed => {
+      const throws = this.pauses > 0 ? ("pause" as const) : broken || this.partial > 0;
+      if (this.pauses > 0) this.pauses--;
+      else if (this.partial > 0) this.partial--;
+      for (const [place, { id }] of messages.entries()) {
         const outcome = outcomes.get(id);
-        return { label: msg.n, attempts, accepted: !broken && (outcome ? outcome === "ack" : !throws) };
-      });
+        (send.messages[place] as Draft<Handed>).accepted = !broken && (outcome ? outcome === "ack" : !throws);
+      }
       const { hangs } = this;
-      this.happenings.push({ type: "send", messages: handed, dead: this.dead(), at: world.loop.clock, hangs });
+      send.hangs = hangs;
+      this.#failed = hangs || throws !== false;
       return world.hook("sent") ? { outcomes: broken ? new Map<string, Outcome>() : outcomes, throws, hangs } : null;
     }, this.delayMs);
     if (!answer) return never();
+    if (this.meddles) meddle(this.meddles, messages);
     if (answer.hangs) {
       // It is timed out, and nobody's any more.
       this.under--;
@@ -90,6 +193,22 @@ export class Destination {
     }
     return world.hook(answer.throws ? "throw" : "return") ? answer.throws : never();
   }
+}
+
+function meddle(how: Meddle, messages: OutboxMessage<Msg>[]): void {
+  const [first] = messages;
+  if (how === "push" && first) messages.push({ ...first, id: "another" });
+  if (how === "reverse") messages.reverse();
+  if (how === "headers" && first) Object.assign(first, { headers: { ...first.headers, changed: "yes" }, key: "changed", id: "changed" });
+  for (const { msg } of messages as unknown as { msg: Record<string, unknown> }[]) {
+    if (Object.isFrozen(msg)) continue;
+    if (how === "bigint") msg.n = BigInt(msg.n as number);
+    if (how === "set") msg.n = new Set([msg.n]);
+    if (how === "delete") delete msg.n;
+    if (how === "rename") msg.n = 0;
+    if (how === "freeze") Object.freeze(msg);
+  }
+  if (how === "freeze") Object.freeze(messages);
 }
 
 function never<T>(): Promise<T> {

@@ -1,7 +1,8 @@
 /** What a stranger finds on the disk: the outbox's rows read by their layout alone, and what must hold of them at every commit. */
 
-import { readMessage, type StoredMessage, type Stream } from "../../src/message.ts";
-import { decode, HEADER, type HeaderRow, keyNumber, kindOf, RESERVED, type SegmentRow } from "../../src/rows.ts";
+import { readMessage, type StoredMessage, type Stream } from "../../src/storage/message.ts";
+import { decode, HEADER, type HeaderRow, keyNumber, OUTBOX, RESERVED, type SegmentRow } from "../../src/storage/rows.ts";
+import { ack, type Cursor, cursorAt, isAcked } from "../../src/subscription/cursor.ts";
 import type { Disk } from "./layers.ts";
 
 /** A message on the disk. */
@@ -18,6 +19,8 @@ export interface Found {
 
 export interface Durable {
   readonly header: Partial<HeaderRow>;
+  /** How far delivery has come in the log, as the next start finds it. */
+  readonly cursor: Cursor;
   readonly pending: readonly Found[];
   readonly dead: readonly Found[];
   /** Rows that hold no message: what is known of ids and of lanes. */
@@ -29,15 +32,19 @@ export interface Durable {
 const ORIGINAL = /^(__outgoing_msg::|\$\$_tasks)/;
 
 export function readDisk(disk: Disk): Durable {
+  return readRows(disk.rows);
+}
+
+export function readRows(all: ReadonlyMap<string, unknown>): Durable {
   let header: Partial<HeaderRow> = {};
   const found: Found[] = [];
   const others: string[] = [];
   let rows = 0;
-  for (const [row, value] of disk.rows) {
+  for (const [row, value] of all) {
     if (!row.startsWith(RESERVED)) continue;
     rows++;
-    const kind = kindOf(row);
-    if (kind !== "h" && !"stkd".includes(kind)) {
+    const kind = row.startsWith(OUTBOX) ? row[OUTBOX.length] : undefined;
+    if (!(kind === "h" || kind === "s" || kind === "t" || kind === "k" || kind === "d")) {
       others.push(row);
       continue;
     }
@@ -46,13 +53,24 @@ export function readDisk(disk: Disk): Durable {
     for (const stored of data.messages) found.push(read(data, stored, row, kind));
   }
   found.sort((a, b) => a.position - b.position);
+  const cursor = cursorOf(header, found);
+  const isWaiting = ({ kind, position }: Found): boolean => kind !== "d" && !((kind === "h" || kind === "s") && isAcked(cursor, position));
   return {
     header,
-    pending: found.filter(({ kind }) => kind !== "d"),
+    cursor,
+    pending: found.filter(isWaiting),
     dead: found.filter(({ kind }) => kind === "d"),
     others,
     rows,
   };
+}
+
+/** The header's cursor, or what the first message in the log says. */
+function cursorOf({ cursor = [0], position = 0 }: Partial<HeaderRow>, found: readonly Found[]): Cursor {
+  const [floor, ...ranges] = cursor;
+  const first = found.find(({ kind }) => kind === "h" || kind === "s");
+  const start = cursorAt(Math.max(floor, first ? first.position - 1 : position));
+  return ranges.reduce((cursor, [first, last]) => ack(cursor, first, last), start);
 }
 
 function read(stream: Stream, stored: StoredMessage, row: string, kind: Found["kind"]): Found {
@@ -62,7 +80,7 @@ function read(stream: Stream, stored: StoredMessage, row: string, kind: Found["k
     position,
     row,
     kind,
-    due: kind === "t" ? keyNumber(row) : (more.due ?? 0),
+    due: kind === "t" ? keyNumber(OUTBOX, row) : (more.due ?? 0),
     expires: more.expires ?? Number.POSITIVE_INFINITY,
     key: more.key,
   };
@@ -74,7 +92,7 @@ export function ownKeys(disk: Disk): string[] {
 }
 
 /** What is wrong with the rows themselves: a message in two places, a count that does not count. */
-export function misplaced({ header, pending, dead }: Durable): string[] {
+export function misplaced({ header, cursor, pending, dead }: Durable): string[] {
   const wrong: string[] = [];
   const places = new Map<number, string>();
   for (const { label, position, row } of [...pending, ...dead]) {
@@ -83,9 +101,9 @@ export function misplaced({ header, pending, dead }: Durable): string[] {
     places.set(position, row);
   }
   const count = (kind: string): number => pending.filter((message) => message.kind === kind).length;
-  const counts = { aside: count("t"), laned: count("k"), dead: dead.length };
+  const counts = { aside: count("t"), laned: count("k"), dead: dead.length, main: count("h") + count("s") };
   for (const [name, actual] of Object.entries(counts)) {
-    const said = header[name as keyof typeof counts] ?? 0;
+    const said = header[name as keyof typeof counts] ?? (name === "main" ? (header.position ?? 0) - cursor.ackFloor : 0);
     if (said !== actual) wrong.push(`the header counts ${said} as ${name}, and ${actual} stand there`);
   }
   return wrong;

@@ -1,7 +1,8 @@
 /** How a story ends: everything happens that will happen by itself, and every invariant is checked. */
 
-import { broken } from "../invariants.ts";
+import { broken } from "../support/invariants.ts";
 import { ownKeys, readDisk } from "./durable.ts";
+import { isSqlRow } from "./sql.ts";
 import type { Story } from "./story.ts";
 
 /** Nothing that a story starts takes longer, in milliseconds. */
@@ -11,26 +12,25 @@ const LONGEST_MS = 400 * 86_400_000;
 export async function finish(story: Story): Promise<string[]> {
   const { world, destination } = story;
   destination.down = destination.hangs = false;
-  destination.partial = 0;
+  destination.partial = destination.pauses = 0;
+  story.visits.length = 0;
   destination.poison.clear();
   destination.outcomes.clear();
-  if (story.durable.header.paused) await story.surely((outbox) => outbox.resume());
-  // Whoever has lost its alarm is found when it starts: not, if it dies before it has looked.
-  for (let crashes = -1; story.lost && crashes !== world.crashes; ) {
-    crashes = world.crashes;
-    story.evict();
-    await story.surely((outbox) => outbox.stats());
+  await story.closed();
+  // A handler that is under way may pause it still.
+  for (let rests = 0; rests < 2; rests++) {
+    if (story.durable.header.paused) await story.surely((outbox) => outbox.resume());
+    await recover(story);
     await rest(story);
   }
-  await rest(story);
+  await recover(story);
   await checkFacts(story);
   await rest(story);
-  story.durable = readDisk(world.disk);
+  await forget(story);
   const { pending, dead, others, rows } = story.durable;
   for (const { label } of pending) story.wrong.push(`${label} waits for ever`);
   if (world.disk.alarm !== null) story.wrong.push("an alarm stands, and nothing waits");
-  const known = others.filter((row) => !dead.some(({ label }) => row.endsWith(`"${story.named.get(label)}"`)));
-  for (const row of known) story.wrong.push(`a row is left: ${row.slice(2)}`);
+  for (const row of withoutLetter(story)) story.wrong.push(`a row is left: ${row.slice(2)}`);
   if (rows - dead.length - others.length > 1)
     story.wrong.push(`${rows - dead.length - others.length} rows are left where one marker may be`);
   story.own.ended();
@@ -41,6 +41,38 @@ export async function finish(story: Story): Promise<string[]> {
     batchSize: story.batchSize,
   };
   return [...new Set([...story.wrong, ...broken(told)])];
+}
+
+/**
+ * An object that has lost its alarm finds that out when it starts: not, if it dies before it has looked. So it does where the clock was
+ * turned back, and what is set now is not after the alarm that fires.
+ */
+async function recover(story: Story): Promise<void> {
+  const { world } = story;
+  for (let crashes = -1; (story.lost || (story.jumped && world.alarms.lost)) && crashes !== world.crashes; ) {
+    crashes = world.crashes;
+    story.evict();
+    await story.surely((outbox) => outbox.stats());
+    await rest(story);
+  }
+}
+
+/** Rows of no message, but those of the ids of dead letters. */
+function withoutLetter({ durable: { others, dead }, named }: Story): string[] {
+  return others.filter((row) => !dead.some(({ label }) => row.endsWith(`"${named.get(label)}"`)));
+}
+
+/** The ids of what was delivered are remembered for a while, and forgotten with a delivery that comes after it, also when an object dies meanwhile. */
+async function forget(story: Story): Promise<void> {
+  story.durable = readDisk(story.world.disk);
+  for (let tries = 0; tries < 3 && withoutLetter(story).length > 0; ) {
+    const { crashes } = story.world;
+    await story.wait(LONGEST_MS / 1000);
+    await story.put();
+    await rest(story);
+    story.durable = readDisk(story.world.disk);
+    if (story.world.crashes === crashes) tries++;
+  }
 }
 
 function rest({ world }: Story): Promise<void> {
@@ -64,5 +96,6 @@ async function checkFacts(story: Story): Promise<void> {
   }
   if (said.alarm !== null) story.wrong.push(`getAlarm() shows ${said.alarm}`);
   for (const key of story.confirmed) if (!rows.has(key)) story.wrong.push(`${key} was confirmed, and is gone`);
-  for (const key of ownKeys(story.world.disk)) if (!/^(state|own):/.test(key)) story.wrong.push(`a key that nobody put: ${key}`);
+  for (const key of ownKeys(story.world.disk))
+    if (!/^(state|own):/.test(key) && !isSqlRow(key)) story.wrong.push(`a key that nobody put: ${key}`);
 }

@@ -110,4 +110,40 @@ export const FAILURES: readonly Scenario[] = [
       await script.cancel(story, first);
     },
   },
+  {
+    title: "messages that have failed and are cancelled or discarded, and the next of their key goes on",
+    async play(story) {
+      story.destination.outcomes.set(1, ["retry"]).set(2, ["retry"]);
+      const first = await story.put();
+      const second = await story.put({ key: "a", id: "mine" });
+      await story.put({ key: "a" });
+      await story.wait(0.5);
+      await script.cancel(story, first);
+      await script.cancel(story, second, "discard");
+      await story.wait(10);
+    },
+  },
+  {
+    title: "a message of a destination that is down is cancelled",
+    async play(story) {
+      story.destination.down = true;
+      await script.burst(story, 3);
+      await story.wait(4);
+      await script.cancel(story, 2);
+      story.destination.down = false;
+      await story.wait(10);
+    },
+  },
+  {
+    title: "a destination that asks to pause, and resume()",
+    async play(story) {
+      story.destination.pauses = 1;
+      story.destination.outcomes.set(1, ["ack"]).set(2, ["retry"]);
+      await script.burst(story, 3);
+      await story.put({ key: "a", delaySeconds: 2 });
+      await story.wait(20);
+      await story.act((outbox) => outbox.resume());
+      await story.wait(10);
+    },
+  },
 ];

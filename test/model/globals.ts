@@ -57,18 +57,18 @@ export class Globals {
     const before = { setTimeout, clearTimeout };
     const { now } = Date;
     const { random } = Math;
-    const { warn } = console;
+    const { warn, error } = console;
     Object.assign(globalThis, this.#ours);
     Date.now = this.#now;
     Math.random = this.#random;
-    // The outbox warns of every failure: thousands of them are wanted here.
-    console.warn = () => {};
+    // The outbox logs failures and dead letters: thousands of them are wanted here.
+    console.warn = console.error = () => {};
     Object.defineProperty(crypto, "randomUUID", { value: this.#uuid, configurable: true });
     return () => {
       Object.assign(globalThis, before);
       Date.now = now;
       Math.random = random;
-      console.warn = warn;
+      Object.assign(console, { warn, error });
       Reflect.deleteProperty(crypto, "randomUUID");
     };
   }

@@ -36,9 +36,11 @@ export class Layer implements Readable {
   readonly changes: Map<string, unknown> = new Map();
   /** Nothing of what lies below is seen: `deleteAll`. */
   wiped = false;
+  /** Whether it holds back what leaves the object: not, where all of it was written with `allowUnconfirmed`. */
+  confirms = false;
   #alarm: number | null | undefined;
 
-  constructor(readonly below: Readable) {}
+  constructor(public below: Readable) {}
 
   get alarm(): number | null | undefined {
     return this.#alarm === undefined && this.below instanceof Layer ? this.below.alarm : this.#alarm;
@@ -99,6 +101,10 @@ export class Layer implements Readable {
       if (to instanceof Layer) to.setAlarm(alarm);
       else to.alarm = alarm;
     }
+    if (to instanceof Layer) {
+      to.confirms ||= this.confirms;
+      to.wiped ||= this.wiped;
+    }
     this.drop();
     return alarm !== undefined;
   }
@@ -106,7 +112,7 @@ export class Layer implements Readable {
   drop(): void {
     this.changes.clear();
     this.#alarm = undefined;
-    this.wiped = false;
+    this.wiped = this.confirms = false;
   }
 }
 

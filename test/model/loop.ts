@@ -71,6 +71,11 @@ export class Loop {
     return this.now + this.skew;
   }
 
+  /** Whether the object has something under way that needs no time to pass. */
+  get working(): boolean {
+    return this.busy > 0 || this.#ready.some(({ life }) => life !== null && !life.dead);
+  }
+
   /** Queues a turn, and gives a function that takes it back. */
   add(kind: Kind, run: () => void, life: Life | null = null, section: Section | null = null, at: number = this.now): () => void {
     if (life?.dead) return () => {};

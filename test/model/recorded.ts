@@ -353,6 +353,8 @@ export const RECORDED: Readonly<Record<string, unknown>> = {
     null,
     [],
   ],
+  "does not call for an alarm that is moved while its call waits": [[[4000, 0, false, [null]]], null, []],
+  "does not call for an alarm that is deleted while its call waits": [[], null, []],
   "retries with a count": [
     [
       [1000, 0, false, []],

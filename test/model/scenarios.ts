@@ -139,6 +139,29 @@ export const SCENARIOS: readonly Scenario[] = [
     },
   },
   {
+    title: "an id that is put while its message is being sent, and again when both are forgotten",
+    async play(story) {
+      story.destination.delayMs = 2000;
+      await story.put({ id: "mine" });
+      await story.wait(1);
+      await story.put({ id: "mine" });
+      await story.wait(400);
+      await story.put({ id: "mine" });
+    },
+  },
+  {
+    title: "an id that is put while its message is being sent, which then becomes a dead letter",
+    async play(story) {
+      story.destination.delayMs = 2000;
+      story.destination.outcomes.set(1, ["reject"]);
+      await story.put({ id: "mine" });
+      await story.wait(1);
+      await story.put({ id: "mine" });
+      await story.wait(10);
+      await script.discard(story);
+    },
+  },
+  {
     title: "a flush during a backoff",
     async play(story) {
       story.destination.down = true;
@@ -253,7 +276,7 @@ export const SCENARIOS: readonly Scenario[] = [
       disk.rows.set("$$_tasks::id::outbox", { id: "outbox", context: "transactional_outbox", scheduledAt: loop.clock + 5000 });
       disk.rows.set(`$$_tasks::alarm::${loop.clock + 5000}::id::outbox`, { id: "outbox" });
       disk.alarm = loop.clock + 5000;
-      story.world.alarms.changed();
+      story.world.alarms.changed(null);
     },
     async play(story) {
       await story.put();

@@ -1,26 +1,58 @@
 /** What a story does: each step of the outbox's API, with what it promises, as the crash enumeration and the random stories use it. */
 
 import type { OutboxPutOptions, OutboxReceipt } from "../../src/index.ts";
+import { ownKeys } from "./durable.ts";
+import { type Effect, type End, type Step, take, Unwanted } from "./steps.ts";
 import { msgOf, type Story, stateKey } from "./story.ts";
-
-type End = "return" | "throw" | "rollback";
-
-/** How the closure of a transaction ends that is to leave nothing. */
-class Unwanted extends Error {}
 
 /** A message alone, beside a state that is written in the same turn. */
 export async function send(story: Story, options: OutboxPutOptions = {}): Promise<void> {
-  const label = story.promise(options);
+  const label = story.promising(() => story.promise(options));
   const [receipt] =
-    (await story.act((outbox, storage) => Promise.all([outbox.send(msgOf(label), options), storage.put(stateKey(label), label)]))) ?? [];
-  if (receipt) story.known(label, receipt);
+    (await story.act((outbox, storage) => Promise.all([outbox.send(msgOf(label()), options), storage.put(stateKey(label()), label())]))) ??
+    [];
+  if (receipt) story.known(label(), receipt);
 }
 
 /** So many puts in one turn. */
 export async function burst(story: Story, count: number, options: OutboxPutOptions = {}): Promise<void> {
-  const labels = Array.from({ length: count }, () => story.promise(options));
-  const receipts = await story.act((outbox) => Promise.all(labels.map((n) => outbox.put(stateKey(n), n, msgOf(n), options))));
-  for (const [i, receipt] of receipts?.entries() ?? []) story.known(labels[i] as number, receipt);
+  const labels = story.promising(() => Array.from({ length: count }, () => story.promise(options)));
+  const receipts = await story.act((outbox) => Promise.all(labels().map((n) => outbox.put(stateKey(n), n, msgOf(n), options))));
+  for (const [i, receipt] of receipts?.entries() ?? []) story.known(labels()[i] as number, receipt);
+}
+
+/** Steps one after the other in a call of their own, or while the object blocks its own concurrency. */
+export async function ask(story: Story, steps: readonly Step[], blocks = false): Promise<void> {
+  const effects: Effect[] = [];
+  const done = await story.act((outbox, storage, ctx) => {
+    const run = async (): Promise<true> => {
+      for (const step of steps) {
+        const { effect, ended } = take(story, step, { outbox, storage });
+        effects.push(effect);
+        await ended;
+      }
+      return true;
+    };
+    return blocks ? ctx.blockConcurrencyWhile(run) : run();
+  });
+  for (const effect of effects) {
+    if (done) effect.kept();
+    else effect.unknown();
+  }
+}
+
+/** One step in the midst of the next call of the handler. */
+export function askInHandler(story: Story, step: Step): void {
+  story.visits.push(async (outbox, storage) => {
+    const { effect, ended } = take(story, step, { outbox, storage });
+    story.deaths.add(effect.unknown);
+    await ended;
+    // It is known when it is durable.
+    await story.world.outside(() => {
+      story.deaths.delete(effect.unknown);
+      effect.kept();
+    });
+  });
 }
 
 /** More entries than one storage call takes. */
@@ -43,8 +75,8 @@ export async function remove(story: Story, options: OutboxPutOptions = {}): Prom
     return true;
   });
   if (!stands) return;
-  const label = story.promise(options, (_, rows) => !rows.has(key));
-  const existed = await story.act((outbox) => outbox.delete(key, msgOf(label), options));
+  const label = story.promising(() => story.promise(options, (_, rows) => !rows.has(key)));
+  const existed = await story.act((outbox) => outbox.delete(key, msgOf(label()), options));
   if (existed === false) story.wrong.push(`${key} did not exist`);
 }
 
@@ -55,10 +87,11 @@ export async function transaction(
   options: OutboxPutOptions = {},
   through: "txn" | "manager" = "txn",
 ): Promise<void> {
-  const label = story.promise(options);
+  const promised = story.promising(() => story.promise(options));
   const receipt = await story
     .act((outbox) =>
       outbox.transaction(async (txn): Promise<OutboxReceipt | undefined> => {
+        const label = promised();
         let receipt: OutboxReceipt;
         if (through === "txn") {
           await txn.put(stateKey(label), label);
@@ -71,15 +104,16 @@ export async function transaction(
       }),
     )
     .catch(expectUnwanted);
-  if (receipt) story.known(label, receipt);
+  if (receipt) story.known(promised(), receipt);
 }
 
 /** The same in a closure that does not wait: for SQLite-backed objects. */
 export async function transactionSync(story: Story, end: "return" | "throw", options: OutboxPutOptions = {}): Promise<void> {
-  const label = story.promise(options);
+  const promised = story.promising(() => story.promise(options));
   const receipt = await story
     .act(async (outbox) =>
       outbox.transactionSync(({ kv, send }) => {
+        const label = promised();
         kv.put(stateKey(label), label);
         const receipt = send(msgOf(label), options);
         if (end === "throw") throw new Unwanted();
@@ -87,7 +121,7 @@ export async function transactionSync(story: Story, end: "return" | "throw", opt
       }),
     )
     .catch(expectUnwanted);
-  if (receipt) story.known(label, receipt);
+  if (receipt) story.known(promised(), receipt);
 }
 
 function expectUnwanted(error: unknown): undefined {
@@ -103,36 +137,50 @@ export async function deleteAll(story: Story, withMessage: boolean): Promise<voi
   });
   if (!stands) return;
   story.cleared();
+  const before = ownKeys(story.world.disk);
+  const check = (): void => {
+    const left = before.filter((key) => story.world.disk.rows.has(key));
+    if (left.length > 0) story.wrong.push(`deleteAll() has left ${left}`);
+  };
   const own = story.own.change(null);
   if (!withMessage) {
-    await story.act((_, storage) => storage.deleteAll());
+    const done = await story.act(async (_, storage) => {
+      await storage.deleteAll();
+      return true;
+    });
+    if (done) check();
+    story.cleared();
     return own.done();
   }
-  const label = story.promise({}, (_, rows) => !rows.has(key));
-  const receipt = await story.act((outbox) => outbox.deleteAll(msgOf(label)));
-  if (receipt) story.ids.set(label, receipt.id);
+  const label = story.promising(() => story.promise({}, (_, rows) => !rows.has(key)));
+  const receipt = await story.act((outbox) => outbox.deleteAll(msgOf(label())));
+  story.cleared();
+  if (receipt) {
+    check();
+    story.ids.set(label(), receipt.id);
+  }
   own.done();
 }
 
 /** The object's own alarm, in so many seconds, or none. */
 export async function ownAlarm(story: Story, seconds: number | null): Promise<void> {
-  const time = seconds === null ? null : story.world.loop.clock + seconds * 1000;
-  const change = story.own.change(time);
+  const change = story.promising(() => {
+    const time = seconds === null ? null : story.world.loop.clock + seconds * 1000;
+    return { time, ...story.own.change(time) };
+  });
   const done = await story.act(async (_, storage) => {
+    const { time } = change();
     await (time === null ? storage.deleteAlarm() : storage.setAlarm(time));
     return true;
   });
-  if (done) change.done();
+  if (done) change().done();
 }
 
 /** All dead letters, or the first. */
 export async function redrive(story: Story, all = true): Promise<void> {
   const [first] = story.durable.dead;
   const id = first && story.ids.get(first.label);
-  await story.act((outbox) => {
-    story.redriving();
-    return outbox.redrive(all || id === undefined ? undefined : [id]);
-  });
+  await story.act((outbox) => outbox.redrive(all || id === undefined ? undefined : [id]));
 }
 
 export async function discard(story: Story): Promise<void> {
@@ -145,14 +193,18 @@ export async function discard(story: Story): Promise<void> {
   else if (count === undefined && !story.durable.dead.some(({ label }) => label === first.label)) story.withdrawn(first.label);
 }
 
-export async function cancel(story: Story, named: number): Promise<void> {
+/** Takes a message back that waits: in whatever state, or only if it has been tried. */
+export async function cancel(story: Story, named: number, how: "cancel" | "discard" = "cancel"): Promise<void> {
   const id = story.ids.get(named);
   if (id === undefined) return;
+  const { pending, dead } = story.durable;
+  const standing = how === "cancel" ? pending : [...pending, ...dead];
   // An id that was used again names the message that waits now.
-  const label = story.durable.pending.find((message) => story.ids.get(message.label) === id)?.label ?? named;
-  const stood = story.durable.pending.some((message) => message.label === label);
-  const done = await story.act((outbox) => outbox.cancel(id));
+  const label = standing.find((message) => story.idOf(message.label) === id)?.label ?? named;
+  const stood = standing.some((message) => message.label === label);
+  const done = await story.act(async (outbox) => (how === "cancel" ? outbox.cancel(id) : (await outbox.discard([id])) === 1));
   const stands = [...story.durable.pending, ...story.durable.dead].some((message) => message.label === label);
   // The call died: what is gone without having been delivered was withdrawn, also where a death has hidden that it was handed over.
-  if (done || (done === undefined && stood && !stands)) story.withdrawn(label);
+  if (done) story.withdrawn(stood ? label : (story.lastOf(id) ?? label));
+  else if (done === undefined && stood && !stands) story.withdrawn(label);
 }

@@ -3,6 +3,7 @@
 import { compareKeys, copied, Layer } from "./layers.ts";
 import type { Life, Loop, Section } from "./loop.ts";
 import { alarmTime, type Backend, checkEntry, checkKeys, checkRange, inRange } from "./rules.ts";
+import { execute, INSERT, isSqlRow } from "./sql.ts";
 
 /** What storage needs of the world around it. */
 export interface Ground {
@@ -18,6 +19,8 @@ export interface Ground {
   /** The durable alarm, as the object may see it now. */
   alarm(): number | null;
   hasHandler(): boolean;
+  /** Calls `then` when everything is durable that has been written. */
+  durable(then: () => void): void;
 }
 
 /** A promise of an object that has died never settles. A new one each time: on a common one, whoever waits would pile up. */
@@ -74,19 +77,22 @@ export class Operations {
     return this.perform("list", () => this.range(range));
   }
 
-  put(first: string | Record<string, unknown>, second?: unknown): Promise<void> {
+  put(first: string | Record<string, unknown>, second?: unknown, third?: DurableObjectPutOptions): Promise<void> {
     return this.perform("put", () => {
       if (typeof first === "string") {
         if (second === undefined) throw new TypeError("put() called with undefined value.");
-        return this.write([[first, second]]);
+        return this.write([[first, second]], third);
       }
       if (Object(first) !== first) throw new TypeError("put() may only be called with a single key-value pair or an object.");
-      this.write(Object.entries(first).filter(([, value]) => value !== undefined));
+      this.write(
+        Object.entries(first).filter(([, value]) => value !== undefined),
+        second as DurableObjectPutOptions | undefined,
+      );
     });
   }
 
-  delete(first: string | string[]): Promise<boolean | number> {
-    return this.perform("delete", () => this.remove(first));
+  delete(first: string | string[], options?: DurableObjectPutOptions): Promise<boolean | number> {
+    return this.perform("delete", () => this.remove(first, options));
   }
 
   getAlarm(): Promise<number | null> {
@@ -99,12 +105,19 @@ export class Operations {
   setAlarm(time: number | Date): Promise<void> {
     return this.perform("setAlarm", () => {
       if (!this.ground.hasHandler()) throw new TypeError("Your Durable Object class must have an alarm() handler to call setAlarm().");
-      this.layer().setAlarm(alarmTime(time, this.ground.loop.clock));
+      this.confirmed().setAlarm(alarmTime(time, this.ground.loop.clock));
     });
   }
 
   deleteAlarm(): Promise<void> {
-    return this.perform("deleteAlarm", () => this.layer().setAlarm(null));
+    return this.perform("deleteAlarm", () => this.confirmed().setAlarm(null));
+  }
+
+  /** The layer that is written to. */
+  protected confirmed({ allowUnconfirmed }: DurableObjectPutOptions = {}): Layer {
+    const layer = this.layer();
+    if (!allowUnconfirmed) layer.confirms = true;
+    return layer;
   }
 
   protected read(first: string | string[]): unknown {
@@ -118,14 +131,15 @@ export class Operations {
   protected range(range: DurableObjectListOptions): Map<string, unknown> {
     checkRange(range);
     const found = new Map<string, unknown>();
-    this.layer().collect(found, inRange(range, compareKeys));
+    const wanted = inRange(range, compareKeys);
+    this.layer().collect(found, (key) => wanted(key) && !isSqlRow(key));
     const keys = [...found.keys()].sort(compareKeys);
     if (range.reverse) keys.reverse();
     return new Map(keys.slice(0, range.limit).map((key) => [key, copied(found.get(key))]));
   }
 
   /** Every value is serialised before the first is written: one that can't be leaves nothing. */
-  protected write(entries: [string, unknown][]): void {
+  protected write(entries: [string, unknown][], options?: DurableObjectPutOptions): void {
     const { backend } = this.ground;
     checkKeys(
       backend,
@@ -133,12 +147,13 @@ export class Operations {
     );
     const copies = entries.map(([key, value]): [string, unknown] => [key, copied(value)]);
     for (const [key, value] of copies) checkEntry(backend, key, value);
-    const layer = this.layer();
+    if (copies.length === 0) return;
+    const layer = this.confirmed(options);
     for (const [key, value] of copies) layer.put(key, value);
   }
 
-  protected remove(first: string | string[]): boolean | number {
-    const layer = this.layer();
+  protected remove(first: string | string[], options?: DurableObjectPutOptions): boolean | number {
+    const layer = this.confirmed(options);
     checkKeys(this.ground.backend, [first].flat());
     return typeof first === "string" ? layer.remove(first) : first.filter((key) => layer.remove(key)).length;
   }
@@ -148,10 +163,13 @@ export class Operations {
 export class Transaction extends Operations {
   #rolledBack = false;
   readonly #own: Layer;
+  readonly #left: () => void;
 
-  constructor(ground: Ground, life: Life, own: Layer, layer: () => Layer) {
+  /** @param left is told of a rollback: what is written from then on goes to what lies below */
+  constructor(ground: Ground, life: Life, own: Layer, layer: () => Layer, left: () => void) {
     super(ground, life, layer);
     this.#own = own;
+    this.#left = left;
   }
 
   get rolledBack(): boolean {
@@ -161,6 +179,7 @@ export class Transaction extends Operations {
   rollback(): void {
     this.#rolledBack = true;
     this.#own.drop();
+    this.#left();
   }
 
   protected override perform<T>(label: string, work: () => T): Promise<T> {
@@ -189,7 +208,12 @@ export class Storage extends Operations {
     super(ground, life, () => (ground.backend === "sqlite" ? (open.at(-1) ?? turn) : turn));
     this.turn = turn;
     this.#open = open;
-    this.sql = sqlOf(ground.backend);
+    this.sql = this.#sqlOf(ground.backend);
+  }
+
+  /** Where everything lies that has been written: the innermost transaction, or the turn. */
+  get written(): Layer {
+    return this.#open.at(-1) ?? this.turn;
   }
 
   get kv(): unknown {
@@ -202,20 +226,38 @@ export class Storage extends Operations {
     return this.#kv;
   }
 
+  /** Its size, and statements: those that write are steps. */
+  #sqlOf(backend: Backend): unknown {
+    const check = (): void => {
+      if (backend === "kv") throw new Error("SQL is not enabled for this Durable Object class.");
+    };
+    return {
+      get databaseSize() {
+        check();
+        return 4096;
+      },
+      exec: (statement: string, ...bindings: unknown[]) => {
+        check();
+        const run = () => execute(() => this.layer(), statement, bindings);
+        const rows = statement === INSERT ? this.performSync("sql", run) : run();
+        return { toArray: () => rows, one: () => rows[0], [Symbol.iterator]: () => rows[Symbol.iterator]() };
+      },
+    };
+  }
+
   sync(): Promise<void> {
-    // What was written before is committed when the turn ends.
     if (this.life.dead || !this.ground.hook("sync")) return never();
-    const { loop } = this.ground;
+    const { loop, durable } = this.ground;
     const { section } = loop;
     return new Promise((resolve) => {
-      loop.add("storage", resolve, this.life, section);
+      durable(() => loop.add("storage", resolve, this.life, section));
     });
   }
 
   deleteAll(): Promise<void> {
     return this.perform("deleteAll", () => {
       if (this.#open.length > 0) throw new Error("Cannot call deleteAll() within a transaction");
-      this.turn.wipe();
+      this.confirmed().wipe();
       if (deletesAlarm()) this.turn.setAlarm(null);
     });
   }
@@ -232,9 +274,13 @@ export class Storage extends Operations {
     const layer = new Layer(below);
     this.#open.push(layer);
     // On SQLite-backed objects there is one connection: also an outer `txn` writes to the innermost transaction.
-    const txn = new Transaction(ground, life, layer, () => (ground.backend === "sqlite" ? (this.#open.at(-1) ?? this.turn) : layer));
+    const leave = (): void => {
+      const place = this.#open.indexOf(layer);
+      if (place >= 0) this.#open.splice(place, 1);
+    };
+    const txn = new Transaction(ground, life, layer, () => (ground.backend === "sqlite" ? (this.#open.at(-1) ?? this.turn) : layer), leave);
     const end = (commit: boolean): boolean => {
-      this.#open.splice(this.#open.indexOf(layer), 1);
+      leave();
       if (commit && !txn.rolledBack) layer.flush(below as Layer);
       return ground.hook("transaction done");
     };
@@ -264,24 +310,6 @@ export class Storage extends Operations {
       if (!this.life.dead) this.ground.hook("transactionSync done");
     }
   }
-}
-
-/** As far as the outbox uses it: its size, and statements that find no table. */
-function sqlOf(backend: Backend): unknown {
-  const check = (): void => {
-    if (backend === "kv") throw new Error("SQL is not enabled for this Durable Object class.");
-  };
-  return {
-    get databaseSize() {
-      check();
-      return 4096;
-    },
-    exec() {
-      check();
-      // What a PRAGMA is asked for stands at 0.
-      return { toArray: () => [], one: () => ({ defer_foreign_keys: 0 }), [Symbol.iterator]: () => [][Symbol.iterator]() };
-    },
-  };
 }
 
 /** Whether `deleteAll()` takes the alarm with it, by the compatibility flag that the worker runs with. */

@@ -1,6 +1,7 @@
 /** One Durable Object's world: its lives, what it stores, its alarm, its callers, and the crashes that are ordered for it. */
 
-import { type AlarmCall, Alarms } from "./alarms.ts";
+import { type AlarmCall, Alarms, type Lateness } from "./alarms.ts";
+import { Commits, durations, type Speed } from "./commits.ts";
 import { Disk, Layer } from "./layers.ts";
 import { type Life, Loop } from "./loop.ts";
 import type { Backend } from "./rules.ts";
@@ -28,6 +29,10 @@ export interface Choice {
   readonly backend: Backend;
   readonly tempo: Ground["tempo"];
   readonly seed: number;
+  /** How late the platform's alarms are; punctual where nothing is said. */
+  readonly alarms?: Lateness;
+  /** How long commits take; no time where nothing is said. */
+  readonly commits?: Speed;
   /** Crashes at these steps, counted from 1: each comes before what its step stands for. */
   readonly crashAt?: readonly number[];
 }
@@ -37,11 +42,14 @@ class Living<T> implements Life {
   instance: T | null = null;
   ctx: DurableObjectState | null = null;
   readonly storage: Storage;
+  readonly commits: Commits;
   /** Who waits for an answer. */
   readonly calls: Set<(error: Error) => void> = new Set();
 
-  constructor(ground: Ground, disk: Disk) {
-    this.storage = new Storage(ground, this, new Layer(disk));
+  constructor(ground: Ground, world: World<never>, takes: () => number) {
+    const turn = new Layer(world.disk);
+    this.storage = new Storage(ground, this, turn);
+    this.commits = new Commits(world, this, turn, takes);
   }
 }
 
@@ -58,12 +66,16 @@ export class World<T extends object> {
   readonly trace: string[] = [];
   /** Told of every commit, when it is durable. */
   committed: () => void = () => {};
-  /** Told of every death, and whether the platform will tell the object. */
-  died: (told: boolean) => void = () => {};
+  /**
+   * Told of every death: whether the platform will tell the object, whether it has given up calling, and the time of the alarm whose handler
+   * has returned and is called once more.
+   */
+  died: (told: boolean, givenUp: boolean, again: number | null) => void = () => {};
   /** Told how the object's `alarm` has ended. */
   alarmed: (info: AlarmCall, error: unknown) => void = () => {};
   readonly #crashAt: number[];
   readonly #ground: Ground;
+  readonly #takes: () => number;
 
   constructor(
     choice: Choice,
@@ -72,9 +84,10 @@ export class World<T extends object> {
     this.choice = choice;
     this.#crashAt = [...(choice.crashAt ?? [])];
     this.loop = new Loop(choice.seed, () => this.life);
-    this.alarms = new Alarms(this.disk, this.loop, (info) => this.#alarm(info));
+    this.alarms = new Alarms(this.disk, this.loop, (info) => this.#alarm(info), choice.alarms, choice.seed);
     this.loop.source = this.alarms;
-    this.loop.ended = () => this.#commit();
+    this.loop.ended = () => this.life?.commits.begin();
+    this.#takes = durations(choice.commits ?? "quick", choice.seed);
     this.#ground = {
       loop: this.loop,
       backend: choice.backend,
@@ -82,6 +95,7 @@ export class World<T extends object> {
       hook: (label) => this.hook(label),
       alarm: () => this.alarms.seen(),
       hasHandler: () => !this.life?.instance || typeof (this.life.instance as Handled).alarm === "function",
+      durable: (then) => this.durable(then),
     };
   }
 
@@ -95,8 +109,8 @@ export class World<T extends object> {
     return false;
   }
 
-  /** The object dies: what is not committed is gone, and nothing of it runs on. */
-  crash(reason: string): void {
+  /** The object dies: what is not committed is gone, and nothing of it runs on. `abandons` tells that it wants its alarm not repeated. */
+  crash(reason: string, abandons = false): void {
     const { life } = this;
     this.crashes++;
     if (life) {
@@ -106,9 +120,10 @@ export class World<T extends object> {
       this.loop.clear();
       for (const reject of life.calls) this.loop.add("world", () => reject(new Died(reason)));
     }
-    const told = this.alarms.guarding;
-    this.alarms.failed();
-    this.died(told);
+    const told = this.alarms.guarding && !abandons;
+    const again = abandons ? null : this.alarms.settling;
+    if (abandons) this.alarms.abandoned();
+    this.died(told, !abandons && this.alarms.failed(), again);
   }
 
   /** Orders a crash, so many steps from now. */
@@ -120,7 +135,7 @@ export class World<T extends object> {
   /** The platform takes the object out of memory. Nobody is calling it; timers are lost. */
   evict(): void {
     const { life } = this;
-    if (!life || life.calls.size > 0 || this.alarms.firing) return;
+    if (!life || life.calls.size > 0 || this.alarms.firing || life.commits.underWay) return;
     life.dead = true;
     this.life = null;
     this.loop.clear();
@@ -148,15 +163,11 @@ export class World<T extends object> {
       life.calls.add(reject);
       const end = (how: () => void): void => {
         // Nobody outside sees an answer before everything that was written before it is durable.
-        this.loop.add(
-          "world",
-          () => {
-            life.calls.delete(reject);
-            call.ended = true;
-            how();
-          },
-          life,
-        );
+        life.commits.after(() => {
+          life.calls.delete(reject);
+          call.ended = true;
+          how();
+        });
       };
       const run = async (): Promise<R> => body(life.instance as T, life.ctx as DurableObjectState);
       const enter = (): void => {
@@ -181,6 +192,11 @@ export class World<T extends object> {
   async ending(call: Call<unknown>): Promise<void> {
     await this.loop.run(() => call.ended);
     if (!call.ended) throw new Error("The call hangs: nothing is left that could end it.");
+  }
+
+  /** Whether the object has something under way that needs no time to pass, or is not durable. */
+  get working(): boolean {
+    return this.loop.working || this.life?.commits.underWay === true;
   }
 
   /** Lets time pass. */
@@ -208,14 +224,19 @@ export class World<T extends object> {
         }
         loop.add("event", answer, life, section, loop.now + delayMs);
       };
-      if (life) loop.add("world", leave, life);
+      life?.commits.after(leave);
     });
+  }
+
+  /** Calls `then` once everything is durable that the object has written by now: never, if it dies before. */
+  durable(then: () => void): void {
+    this.life?.commits.after(then, true);
   }
 
   #start(): Living<T> {
     if (this.life) return this.life;
     this.lives++;
-    const life = new Living<T>(this.#ground, this.disk);
+    const life = new Living<T>(this.#ground, this as never, this.#takes);
     this.life = life;
     this.loop.section = null;
     const Cls = this.cls();
@@ -238,8 +259,8 @@ export class World<T extends object> {
           return new Promise<R>(() => {});
         });
       },
-      abort: (reason?: string): never => {
-        if (!life.dead) this.crash(`abort: ${reason}`);
+      abort: (reason?: string, { retryAlarm = true }: { retryAlarm?: boolean } = {}): never => {
+        if (!life.dead) this.crash(`abort: ${reason}`, !retryAlarm);
         throw new Error(reason);
       },
     };
@@ -247,31 +268,17 @@ export class World<T extends object> {
     return life.ctx;
   }
 
-  /** What one turn has written goes down together. */
-  #commit(): void {
-    const turn = this.life?.storage.turn;
-    if (!turn || turn.empty) return;
-    if (turn.wiped) {
-      // `deleteAll` is a commit of its own: what is written after it follows.
-      if (!this.hook("commit of deleteAll")) return;
-      this.disk.rows.clear();
-      turn.wiped = false;
-      if (!this.hook("deleteAll committed")) return;
-    }
-    if (!this.hook("commit")) return;
-    if (turn.flush(this.disk)) this.alarms.changed();
-    this.committed();
-    this.hook("committed");
-  }
-
   #alarm(info: AlarmCall): void {
     if (!this.hook("alarm")) return;
+    const starts = this.life === null;
     const life = this.#start();
     const end = (error: unknown): void => {
-      this.loop.add("world", () => this.#alarmEnded(info, error), life);
+      this.alarms.returned();
+      life.commits.after(() => this.#alarmEnded(info, error));
     };
     const run = async (): Promise<unknown> => (life.instance as Handled).alarm?.(info);
     const enter = (): void => {
+      if (!this.alarms.entered(starts)) return;
       run().then(
         () => end(undefined),
         (error) => end(error ?? new Error("thrown")),

@@ -1,29 +1,44 @@
 /**
  * The mutation proof: applies each wrong version of the core to a copy of the project and runs the tests that must find it.
  *
- *     npm run test:mutations -- [--only TEXT] [--seed N]
+ *     npm run test:mutations -- [--only TEXT]… [--seed N] [--check]
  *
- * Prints for each by which layer it was found. The exit code is 0 only if the tests pass without a mutation and none survives.
+ * A mutation is found when a test fails, by name; a run that ends in any other way finds nothing. Prints for each the layer and
+ * the test that found it. With --check it only tells, in a second, which mutations no longer apply to the source. The exit code is 0
+ * only if none survives and all of those tests pass without a mutation.
  */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { MUTATIONS, type Mutation } from "./mutations.ts";
+import { mutated } from "./anchor.ts";
+import type { Finder, Mutation } from "./mutation.ts";
+import { MUTATIONS } from "./mutations.ts";
+import { type Layer, type Tests, tested, type Verdict } from "./vitest.ts";
 
-const { values } = parseArgs({ options: { only: { type: "string" }, seed: { type: "string", default: "1" } } });
+const { values } = parseArgs({
+  options: { only: { type: "string", multiple: true, default: [""] }, seed: { type: "string", default: "1" }, check: { type: "boolean" } },
+});
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const COPIED = ["src", "test", "example-worker", "package.json", "tsconfig.json", "vitest.config.ts", "wrangler.toml"];
-/** Random stories in one run: enough for these mistakes, and quick. */
-const STORIES = "400";
-/** No run takes longer, in milliseconds: one that does hangs, and that is a failure that was found. */
-const LONGEST_MS = 120_000;
 
-/** So many are tried at a time, each in a copy of its own: one for each core of the smallest machine. */
-const TOGETHER = 2;
+/** This many mutations are tried at a time, each in a copy of its own: some wait for what does not come, and leave a core to another. */
+const TOGETHER = 3;
+
+interface Found {
+  readonly finder: Finder;
+  /** The full title of the test that failed. */
+  readonly title: string;
+}
+
+interface Result {
+  readonly mutation: Mutation;
+  readonly seconds: number;
+  readonly found: Found | undefined;
+  /** Runs that ended without a verdict. */
+  readonly broken: readonly string[];
+}
 
 function copyOf(): string {
   const copy = mkdtempSync(join(tmpdir(), "mutations-"));
@@ -34,76 +49,109 @@ function copyOf(): string {
   return copy;
 }
 
-/** Whether the tests pass. */
-async function passes(copy: string, [layer, ...args]: readonly string[]): Promise<boolean> {
-  const vitest = join(root, "node_modules/vitest/vitest.mjs");
-  const child = spawn(process.execPath, [vitest, "run", "--project", layer ?? "", "--bail", "1", "--reporter", "dot", ...args], {
-    cwd: copy,
-    env: { ...process.env, VITE_SEED: values.seed, VITE_RUNS: STORIES, TEST_RESULTS: "" },
-    stdio: "ignore",
-    // A group of its own, so that what it has started ends with it.
-    detached: true,
-  });
-  const end = (): void => {
-    try {
-      process.kill(-(child.pid ?? 0), "SIGKILL");
-    } catch {
-      // Nothing of it is left.
-    }
-  };
-  const timer = setTimeout(end, LONGEST_MS);
-  const [code] = await once(child, "exit");
-  clearTimeout(timer);
-  end();
-  return code === 0;
-}
+const escaped = (title: string): string => title.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
 
-/** The first of its tests that fails, or `undefined` if it survives. */
-async function finderOf(copy: string, { name, file, find, replace, found }: Mutation): Promise<string | undefined> {
+async function tried(copy: string, mutation: Mutation): Promise<Result> {
+  const { name, file, within, find, replace, finders } = mutation;
+  const start = performance.now();
   const path = join(copy, "src", file);
   const text = readFileSync(path, "utf8");
-  if (text.split(find).length !== 2) throw new Error(`${name}: expected its text to stand in src/${file} exactly once.`);
-  writeFileSync(
-    path,
-    text.replace(find, () => replace),
-  );
+  const broken: string[] = [];
+  const result = (found?: Found): Result => ({ mutation, seconds: (performance.now() - start) / 1000, found, broken });
   try {
-    for (const args of found) if (!(await passes(copy, args))) return args.join(" ");
-    return undefined;
+    writeFileSync(path, mutated(text, within, find, replace));
+  } catch (error) {
+    broken.push(`${name}: it does not apply to src/${file}: ${(error as Error).message}`);
+    return result();
+  }
+  try {
+    for (const finder of finders) {
+      const tests = { layer: finder.layer, files: [finder.file], ...(finder.title !== undefined && { titles: escaped(finder.title) }) };
+      const verdict = await tested(copy, tests, values.seed);
+      if (verdict.type === "failed") return result({ finder, title: verdict.title });
+      if (verdict.type === "broken") broken.push(`${name}: ${finder.file}: ${verdict.reason}`);
+    }
+    return result();
   } finally {
     writeFileSync(path, text);
   }
 }
 
-const chosen = MUTATIONS.filter(({ name }) => name.includes(values.only ?? ""));
-// What fails without a mutation finds nothing.
-const used = [...new Map(chosen.flatMap(({ found }) => found.map((args) => [args.join(" "), args] as const))).values()];
-const needed = new Map<string, Promise<boolean>>();
-const sound = (copy: string, args: readonly string[]): Promise<boolean> => {
-  const key = args.join(" ");
-  const known = needed.get(key) ?? passes(copy, args);
-  needed.set(key, known);
-  return known;
-};
-
-let survived = 0;
-const byLayer = new Map<string, number>();
-async function tried(copy: string, mutation: Mutation): Promise<void> {
-  const finder = await finderOf(copy, mutation);
-  const args = used.find((each) => each.join(" ") === finder);
-  const honest = args !== undefined && (await sound(copy, args));
-  if (!honest) survived++;
-  const layer = args?.[0] ?? "";
-  if (honest) byLayer.set(layer, (byLayer.get(layer) ?? 0) + 1);
-  const verdict = honest ? `found by the ${layer}: ${args.slice(1).join(" ")}` : args ? "its finder fails without it as well" : "SURVIVED";
-  console.log(`${mutation.name.padEnd(66)} ${verdict}`);
+/** Gives each item to one of the copies that is free. */
+async function shared<T>(items: readonly T[], copies: readonly string[], work: (copy: string, item: T) => Promise<void>): Promise<void> {
+  const waiting = [...items];
+  const lane = async (copy: string): Promise<void> => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) await work(copy, next);
+  };
+  await Promise.all(copies.map(lane));
 }
-const waiting = [...chosen];
-const lane = async (): Promise<void> => {
-  const copy = copyOf();
-  for (let next = waiting.shift(); next; next = waiting.shift()) await tried(copy, next);
-};
-await Promise.all(Array.from({ length: TOGETHER }, lane));
-const layers = Array.from(byLayer, ([layer, count]) => `${count} by the ${layer}`).join(", ");
-console.log(`\n${chosen.length} mutations, ${chosen.length - survived} found (${layers}), ${survived} not.`);
-process.exitCode = survived > 0 ? 1 : 0;
+
+const chosen = MUTATIONS.filter(({ name }) => values.only.some((part) => name.includes(part)));
+if (values.check) {
+  const lost = chosen.flatMap(({ name, file, within, find, replace }) => {
+    try {
+      mutated(readFileSync(join(root, "src", file), "utf8"), within, find, replace);
+      return [];
+    } catch (error) {
+      return [`${name}: it does not apply to src/${file}: ${(error as Error).message}`];
+    }
+  });
+  for (const reason of lost) console.log(`${reason}\n`);
+  console.log(`${chosen.length} mutations, ${lost.length} of which do not apply.`);
+  process.exit(lost.length > 0 ? 1 : 0);
+}
+
+const copies = Array.from({ length: TOGETHER }, copyOf);
+const results = new Map<Mutation, Result>();
+await shared(chosen, copies, async (copy, mutation) => {
+  const result = await tried(copy, mutation);
+  results.set(mutation, result);
+  console.log(`${result.found ? "found" : "NOT FOUND"}: ${mutation.name} (${result.seconds.toFixed(1)} s)`);
+});
+
+// A test that fails without a mutation finds nothing: all that have found one run once more, on the source as it is.
+const used = new Map<Layer, Found[]>();
+for (const { found } of results.values()) if (found) used.set(found.finder.layer, [...(used.get(found.finder.layer) ?? []), found]);
+const controls: Tests[] = Array.from(used, ([layer, found]) => ({
+  layer,
+  files: [...new Set(found.map(({ finder }) => finder.file))],
+  titles: `^(${[...new Set(found.map(({ title }) => escaped(title)))].join("|")})$`,
+  patient: true,
+}));
+const sound = new Map<Layer, Verdict>();
+await shared(controls, copies, async (copy, tests) => void sound.set(tests.layer, await tested(copy, tests, values.seed)));
+
+/** Why the test that failed proves nothing, if it does not. */
+function doubt({ finder: { layer }, title }: Found): string | undefined {
+  const verdict = sound.get(layer);
+  if (verdict?.type === "passed") return verdict.titles.includes(title) ? undefined : "its finder did not run without the mutation";
+  if (verdict?.type === "failed") return verdict.title === title ? "its finder fails without the mutation as well" : undefined;
+  return "its finder could not run without the mutation";
+}
+
+const widest = Math.max(...chosen.map(({ name }) => name.length));
+const row = (name: string, layer: string, seconds: string, found: string): void =>
+  console.log(`${name.padEnd(widest)}  ${layer.padEnd(5)}  ${seconds.padStart(7)}  ${found}`);
+console.log();
+row("mutation", "layer", "seconds", "found by");
+row("-".repeat(widest), "-----", "-------", "-".repeat(60));
+const byLayer = new Map<Layer, number>();
+for (const mutation of chosen) {
+  const { found, seconds } = results.get(mutation) as Result;
+  const layer = found?.finder.layer;
+  const why = found ? doubt(found) : "SURVIVED";
+  if (layer && !why) byLayer.set(layer, (byLayer.get(layer) ?? 0) + 1);
+  const shown = found && `${found.finder.file.replace(/^test\/|\.test\.ts$/g, "")}: ${found.title}`;
+  row(mutation.name, layer ?? "", seconds.toFixed(1), [why && `NOT FOUND: ${why}`, shown].filter(Boolean).join(": "));
+}
+for (const verdict of sound.values()) {
+  if (verdict.type === "failed") console.log(`\nWithout a mutation: ${verdict.title} fails: ${verdict.error}`);
+  if (verdict.type === "broken") console.log(`\nWithout a mutation: ${verdict.reason}`);
+}
+for (const { broken } of results.values()) for (const reason of broken) console.log(`\n${reason}`);
+const count = [...byLayer.values()].reduce((sum, each) => sum + each, 0);
+const layers = Array.from(byLayer, ([layer, found]) => `${found} by the ${layer} tests`).join(", ");
+console.log(
+  `\n${chosen.length} mutations, ${count} found (${layers}), ${chosen.length - count} not, in ${Math.round(performance.now() / 1000)} s.`,
+);
+process.exitCode = count === chosen.length && chosen.length > 0 ? 0 : 1;

@@ -1,5 +1,5 @@
 /** The load: as many messages as wanted wait in one object; what a message costs is measured on the way up, and all are delivered. */
-import { type Life, placeOf } from "../node/kill-loop-runtime.ts";
+import { type Life, placeOf } from "../process/kill-loop-runtime.ts";
 import type { Costs, Delivered } from "./words.ts";
 
 /** Messages that are put, and delivered, for each measurement; a measurement is the best of so many. */

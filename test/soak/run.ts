@@ -10,9 +10,9 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { killLoop, type Report } from "../node/kill-loop.ts";
-import { lineOf, sumOf } from "../node/kill-loop-report.ts";
-import { owned } from "../node/kill-loop-runtime.ts";
+import { killLoop, type Report } from "../process/kill-loop.ts";
+import { lineOf, sumOf } from "../process/kill-loop-report.ts";
+import { owned } from "../process/kill-loop-runtime.ts";
 import { type LoadReport, load, tableOf } from "./load.ts";
 
 /** Kills of one story: each has a fresh folder, so that neither its storage nor its log grows without end. */

@@ -1,14 +1,23 @@
 /** Which destinations compile with which messages, and which must not: checked by `tsc -p test`, never run. */
 import { DurableObject } from "cloudflare:workers";
 import { byType, type Destination, toDurableObject, toQueue, toWebhook } from "../../src/destinations/index.ts";
-import { type OutboxManager, withTransactionalOutbox } from "../../src/index.ts";
+import { type OutboxEnvelope, withTransactionalInbox } from "../../src/inbox/index.ts";
+import { type OutboxManager, type OutboxMessage, withTransactionalOutbox } from "../../src/index.ts";
 
 type Order = { type: "order_created"; order: number } | { type: "order_paid"; cents: number };
-class Inbox extends DurableObject {}
+class Inbox extends withTransactionalInbox(
+  class extends DurableObject {
+    async receiveMessage(_: OutboxEnvelope<Order>): Promise<void> {}
+  },
+) {}
+class NoInbox extends DurableObject {
+  async take(): Promise<void> {}
+}
 interface Env {
   QUEUE: Queue;
   TYPED: Queue<{ other: string }>;
   INBOX: DurableObjectNamespace<Inbox>;
+  NO_INBOX: DurableObjectNamespace<NoInbox>;
   UNTYPED: DurableObjectNamespace;
   OUTBOX_MANAGER: OutboxManager<Order>;
 }
@@ -32,7 +41,7 @@ export const Typed = withTransactionalOutbox(
 export const Method = withTransactionalOutbox(
   class extends DurableObject<Env> {
     async sendMessages(...[messages, delivery]: Parameters<Destination<Order>>) {
-      await toDurableObject<Order>(this.env.UNTYPED, ({ key }) => key ?? "none")(messages, delivery);
+      await toDurableObject(this.env.UNTYPED, ({ key, msg }: OutboxMessage<Order>) => key ?? msg.type)(messages, delivery);
     }
   },
 );

@@ -55,7 +55,7 @@ class Table extends DurableObject<Env> {
 
 export const Tables = withTransactionalInbox(withTransactionalOutbox(Table), { ordered: true });
 export const Around = withTransactionalOutbox(withTransactionalInbox(Table));
-export const Alone = withTransactionalInbox(class extends DurableObject {});
+export const Alone = withTransactionalInbox(class extends DurableObject<Pick<Env, "INBOX_MANAGER">> {});
 
 const version: 3 = Tables.version;
 

@@ -146,6 +146,11 @@ withTransactionalOutbox(Orders, { retry: { minDelay: 1 } });
 export const options: OutboxOptions = {
   onEvent(event) {
     if (event.type === "failed") void [event.retryAt, event.error, event.ids];
+    if (event.type === "dead") {
+      const about: (string | undefined)[] = [event.object, event.destination, event.id, event.key, event.messageType, event.reason];
+      const { error, cause }: { error: string; cause?: unknown } = event;
+      void [about, error, cause, event.attempts];
+    }
     // @ts-expect-error A `stored` event has no `retryAt`.
     if (event.type === "stored") void event.retryAt;
   },

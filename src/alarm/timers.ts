@@ -1,0 +1,78 @@
+/**
+ * Timers that stand back while the object blocks its own concurrency. In `blockConcurrencyWhile` and in a transaction
+ * workerd runs no timer that stands behind an earlier one from outside (tried on workerd 1.20260730): one of ours,
+ * which the object's code does not know of, would stop a timer for which it waits in there.
+ */
+
+/** One timer: calls it off. */
+export type Cancel = () => void;
+
+export interface Timers {
+  /** Calls `work` after so many milliseconds, but not while the timers are held. */
+  after(ms: number, work: () => unknown): Cancel;
+  /** Lets other events have their turn. Resolves at once while the timers are held, and when that begins: the code that holds them may wait for this. */
+  turn(): Promise<void>;
+  /** Whether they are held: the object blocks its own concurrency, and what runs is inside. */
+  readonly areHeld: boolean;
+  /** Holds all timers until what `section` gives has settled. */
+  held<T>(section: () => Promise<T>): Promise<T>;
+}
+
+export function timersOf(): Timers {
+  const waiting = new Set<{ due: number; work: () => unknown; native: number }>();
+  const turns = new Set<() => void>();
+  let sections = 0;
+
+  const timers: Timers = {
+    after(ms, work) {
+      const timer = { due: Date.now() + ms, work, native: 0 };
+      waiting.add(timer);
+      if (sections === 0) start(timer);
+      return () => {
+        clearTimeout(timer.native);
+        waiting.delete(timer);
+      };
+    },
+
+    get areHeld() {
+      return sections > 0;
+    },
+
+    turn() {
+      if (sections > 0) return Promise.resolve();
+      return new Promise<void>((resolve) => {
+        const end = (): void => {
+          turns.delete(end);
+          resolve();
+        };
+        turns.add(end);
+        setTimeout(end, 0);
+      });
+    },
+
+    async held(section) {
+      if (sections++ === 0) {
+        for (const { native } of waiting) clearTimeout(native);
+        for (const resolve of turns) resolve();
+      }
+      try {
+        return await section();
+      } finally {
+        if (--sections === 0) waiting.forEach(start);
+      }
+    },
+  };
+
+  function start(timer: { due: number; work: () => unknown; native: number }): void {
+    timer.native = setTimeout(
+      () => {
+        waiting.delete(timer);
+        timer.work();
+      },
+      Math.max(0, timer.due - Date.now()),
+      // A number in workers; other runtimes call it off all the same.
+    ) as unknown as number;
+  }
+
+  return timers;
+}

@@ -1,0 +1,31 @@
+/** What is stored with a message, beside the message itself. */
+
+import type { DeadReason } from "./events.js";
+
+/** What goes with a message, as far as it is not the usual. Durations are over once this is made: times are milliseconds since the Unix epoch. */
+export interface MessageMeta {
+  /** The caller's own id. */
+  id?: string;
+  /** The caller's own id, which names this message from now on: another one with that id was in the hands of `sendMessages`. */
+  as?: string;
+  key?: string;
+  headers?: Record<string, string>;
+  /** Not handed over before this. */
+  due?: number;
+  /** When it could first be handed over, where that was its own time and a backoff has taken its place since. */
+  from?: number;
+  /** Not handed over from this on. */
+  expires?: number;
+  /** How often it was handed over. Only outside the queue: there, the header tells. */
+  attempts?: number;
+  /** How often it has failed by itself, and not with its batch. */
+  tries?: number;
+  /** It has been found to break its batch, and is handed over alone. */
+  alone?: true;
+  /** How often the isolate died while it was handed over alone. */
+  deaths?: number;
+  error?: string;
+  reason?: DeadReason;
+  first?: number;
+  last?: number;
+}

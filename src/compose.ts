@@ -1,0 +1,185 @@
+/** The core of one object: what its wrappers, the outbox and the inbox in either order, share. Made by the first that comes. */
+
+import { alarmSlot } from "./alarm/slot.js";
+import { timersOf } from "./alarm/timers.js";
+import { specsOf } from "./api/destinations.js";
+import { expected, OutboxError } from "./api/errors.js";
+import { DEFAULT_DESTINATION } from "./api/events.js";
+import { type ClassSettings, type Settings, settings } from "./api/options.js";
+import { emitterOf } from "./api/report.js";
+import { seam } from "./api/seam.js";
+import { adoptOriginal, ORIGINAL } from "./compat/migrate-v0.js";
+import type { Parts } from "./context.js";
+import { type Alarm, alarmOf, closed, type Handler, handlerIn, type Lookup } from "./handlers.js";
+import { manager, type OutboxManager } from "./manager.js";
+import { load } from "./storage/load.js";
+import { bindNative } from "./storage/native.js";
+import { isSqlite, maxMessageBytes, storeOf } from "./storage/store.js";
+import { dispatchOf } from "./subscription/dispatch.js";
+import { suspect } from "./subscription/reader.js";
+import { register } from "./subscription/register.js";
+import { eraserOf } from "./write/delete-all.js";
+import { shadow } from "./write/shadows.js";
+import { transactionsOf } from "./write/transaction.js";
+
+/** What a wrapper works with. */
+export interface Core extends Parts {
+  readonly manager: OutboxManager;
+  /** Whether the class is wrapped with an outbox, and not with an inbox alone. */
+  readonly hasOutbox: boolean;
+  /** Puts the outbox's handlers on the instance, before those of its class. Called again by a wrapper further out. */
+  adopt(instance: object): void;
+}
+
+/**
+ * Where the state of an object keeps its core. Not a private map: a wrapper in between may have handed on a state that inherits from this
+ * one, or a proxy of it, and a dev server evaluates the package again after a change, and constructs another instance for the same state.
+ * The number counts the forms of `Core`: two releases in one worker share none.
+ */
+const CORE: unique symbol = Symbol.for("do-transactional-outbox core 1") as never;
+
+/** Where a wrapped class keeps the settings of its outbox, so that a wrapper around it finds them. */
+const OUTBOX: unique symbol = Symbol();
+
+/** A class as wrappers see it. */
+export type Wrappable = new (...args: unknown[]) => object;
+type Marked = { [OUTBOX]?: ClassSettings };
+
+/** The settings of the outbox with which a class is wrapped, if it is. */
+export function outboxOf(cls: object): ClassSettings | undefined {
+  return (cls as Marked)[OUTBOX];
+}
+
+/** Whether this is what a wrapper is called with, beside the class, as a decorator. */
+export function isDecorator(options: object | undefined): options is ClassDecoratorContext {
+  return (options as { kind?: unknown } | null | undefined)?.kind === "class";
+}
+
+/** Marks a class as wrapped with an outbox. */
+export function markOutbox(cls: object, chosen: ClassSettings): void {
+  Object.defineProperty(cls, OUTBOX, { value: chosen });
+}
+
+/**
+ * The core of the object that is being constructed. To be called before the class's own constructor runs: it finds the shadows in place.
+ *
+ * @param chosen the settings of the outbox, if there is one
+ */
+export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefined): Core {
+  const known = (ctx as { [CORE]?: Core })[CORE];
+  if (known) return known;
+  const object = ctx.id.toString();
+  const options = chosen ?? settings();
+  const probe = seam()?.probe(ctx);
+  const now = probe?.now ?? (() => Date.now());
+  const onEvent = probe ? probe.listener(options.onEvent) : options.onEvent;
+  const emit = emitterOf(ctx.id.name ?? object, onEvent, now);
+  const used: Settings = { ...options, emit, listening: !!onEvent, around: probe?.around, aheadMs: probe?.aheadMs };
+  const native = bindNative(ctx.storage);
+  const timers = timersOf();
+  const abort = (reason: string): void => ctx.abort(reason);
+  const store = storeOf(object, native, used.emit, abort, used.idempotencySeconds, now);
+  const alarm = alarmSlot(store, used.emit, timers, used.immediate, native.sync, abort);
+  const delivery = dispatchOf(store, alarm, used, timers, native.sync);
+  probe?.attach({ store, alarm, delivery, timers });
+  const wake = () => alarm.setWake(delivery.nextWake());
+  let handlers: Alarm | undefined;
+  /** The object's own instance, once it is constructed, and its `sendMessages`. */
+  let instance: object = {};
+  let sendMessages: Lookup = () => null;
+
+  /** Does what is due, of the outbox and of the inbox. */
+  async function work(died: boolean, unguarded = false): Promise<void> {
+    for (const chore of core.chores) await chore.run();
+    if (core.chores.length === 0 || delivery.isDue()) await delivery.run(died, unguarded);
+    else await wake();
+  }
+  alarm.late = () => work(false, true);
+
+  /** Learns which destinations the class has: it has been constructed by now. */
+  function adoptDestinations(): void {
+    const destinations: unknown = chosen && Reflect.get(instance, "destinations");
+    if (destinations !== undefined && !Object.hasOwn(instance, "destinations")) {
+      throw expected("destinations", "a property of the instance, because a getter of its class can be read over RPC", destinations);
+    }
+    const specs = specsOf(destinations, sendMessages() !== null, options);
+    register(store, specs, emit);
+    delivery.adopt();
+    for (const { name, batchSize, timeoutSeconds, retry, ordering } of specs) {
+      const each = delivery.of(name);
+      if (!each) continue;
+      each.settings = { batchSize, timeoutSeconds, retry, ordering };
+      const isNamed = destinations !== undefined && (name !== DEFAULT_DESTINATION || sendMessages() === null);
+      // Of the instance that there is now: a dev server constructs another one for the same state.
+      const get = isNamed ? () => handlerIn(instance, "destinations", name)() : () => sendMessages();
+      Object.defineProperty(each, "send", { get, configurable: true });
+    }
+  }
+
+  const enter = async (info?: AlarmInvocationInfo): Promise<void> => {
+    await alarm.handle(info, work);
+  };
+
+  // Queued before anything that the class itself queues: whatever it does, the outbox knows its numbers first.
+  const loading = ctx.blockConcurrencyWhile(async () => {
+    handlers?.check();
+    const fresh = await load(store, object);
+    adoptDestinations();
+    // What can't be read of it is tried again at the next start: the object must start all the same.
+    if (fresh && chosen) {
+      await adoptOriginal(store, maxMessageBytes(core.sqlite), wake).catch((error) => store.unreadable(ORIGINAL, error));
+    }
+    // What is due may have been under way when an earlier life ended, without an alarm that could tell.
+    if (used.immediate) {
+      for (const each of delivery.all) if (each.isDue()) suspect(each.reader);
+    }
+    // It is left to an alarm: should it end this life, too, the platform counts.
+    await alarm.load(delivery.isDue() ? store.now() : delivery.nextWake());
+    core.loading = null;
+  });
+  const parts: Parts = {
+    ...{
+      ctx,
+      store,
+      alarm,
+      delivery,
+      settings: used,
+      timers,
+      sqlite: isSqlite(ctx.storage),
+      kv: bindNative(kvOf(ctx.storage) ?? ({} as SyncKvStorage)),
+    },
+    ...{ loading, erasing: null, turn: null, chores: [] },
+  };
+  const transactions = transactionsOf(parts, native);
+  const { erase, deleteAll } = eraserOf(parts, native);
+  shadow(parts, native, transactions, deleteAll);
+  const core: Core = Object.assign(parts, {
+    manager: manager(parts, transactions.tell, erase),
+    hasOutbox: chosen !== undefined,
+    adopt(given: object) {
+      // The same object, perhaps behind a proxy: what came in between may have put its own handlers there.
+      if (handlers?.isOn(given)) return handlers.adopt();
+      handlers = alarmOf(given, enter as Handler);
+      Object.defineProperty(alarm, "handler", { get: handlers.own, configurable: true });
+      instance = given;
+      if (chosen) sendMessages = closed(given, "sendMessages", missing);
+      // Once the constructor has returned.
+      if (core.loading === null) void Promise.resolve().then(adoptDestinations);
+    },
+  });
+  Object.defineProperty(ctx, CORE, { value: core });
+  return core;
+}
+
+function missing(): never {
+  throw new OutboxError("send_messages_missing", "The class has no sendMessages().");
+}
+
+/** `storage.kv`, where there is one: older runtimes have none, and a KV-backed object may refuse it. */
+export function kvOf(storage: DurableObjectStorage): SyncKvStorage | undefined {
+  try {
+    return storage.kv;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,135 @@
+/** Dropping a destination that the class does not have any more: what it has yet to get is abandoned, in steps of a few, each one commit. */
+
+import { OutboxError } from "../api/errors.js";
+import { gate, type Parts } from "../context.js";
+import { ownersOf } from "../log/ids.js";
+import { PAGE_ROWS } from "../log/log.js";
+import { NEVER, type Row } from "../storage/memory.js";
+import { type Read, readAll, restored } from "../storage/message.js";
+import { acksKey, keyNumber, LAST_NUMBER, lanesOf, numberedKey, rowsOf } from "../storage/rows.js";
+import { scanOf } from "../storage/scan.js";
+import { stored } from "../storage/store.js";
+import { cursorAt } from "../subscription/cursor.js";
+import type { Delivery } from "../subscription/delivery.js";
+
+/** Options of `dropDestination`. */
+export interface DropOptions {
+  /** Whether what it has yet to get becomes its dead letters. Default false: it is deleted, and its dead letters with it. */
+  deadLetters?: boolean;
+}
+
+/** Messages of the queue in one step. */
+const STEP = 64;
+
+type Rows = Record<string, unknown>;
+
+/** What one step takes away, and how. */
+interface Step {
+  readonly messages: readonly Read[];
+  readonly change: (rows: Rows) => void;
+}
+
+/** Resolves to how many messages the destination had yet to get. */
+export async function drop(parts: Parts, { reader }: Delivery, toDead: boolean): Promise<number> {
+  const { store, delivery } = parts;
+  const { memory } = store;
+  const { prefix, name } = reader;
+  const scan = scanOf(store, reader);
+  let count = 0;
+
+  if (store.open) throw new OutboxError("unsupported", "dropDestination() can't be called in a transaction.");
+  if (!reader.isMissing) {
+    throw new OutboxError("unsupported", `The class still has the destination ${JSON.stringify(name)}: deploy one without it first.`);
+  }
+
+  /** The next messages of the queue. */
+  async function fromQueue(): Promise<Step> {
+    const messages: Read[] = [];
+    for await (const message of scan.messages("s")) if (messages.push(message) >= STEP) break;
+    const last = messages.at(-1);
+    return {
+      messages,
+      change(rows) {
+        const { cursor } = reader;
+        reader.cursor = cursorAt(last?.position ?? memory.position);
+        reader.queuedCount = Math.max(0, reader.queuedCount - messages.length);
+        reader.timedCount = Math.max(0, reader.timedCount - messages.filter(({ more }) => more.due !== undefined).length);
+        store.passed(reader, rows, cursor);
+      },
+    };
+  }
+
+  /** The messages of some rows, which are deleted. */
+  const ofRows = (found: readonly Row[], forget: (row: Row, messages: number) => void): Step => ({
+    messages: found.flatMap(({ data }) => readAll(data, data.messages)),
+    change(rows) {
+      for (const row of found) {
+        rows[row.key] = undefined;
+        forget(row, row.data.messages.length);
+      }
+    },
+  });
+
+  const fromTimers = async (): Promise<Step> =>
+    ofRows(await store.page(reader, "t", rowsOf(prefix, "t"), LAST_NUMBER), ({ key }) => {
+      reader.delayedCount = Math.max(0, reader.delayedCount - 1);
+      if (keyNumber(prefix, key) === 0) reader.redrivenCount = Math.max(0, reader.redrivenCount - 1);
+    });
+
+  const fromLanes = async (): Promise<Step> =>
+    ofRows(await store.list({ start: rowsOf(prefix, "k"), end: lanesOf(prefix), limit: PAGE_ROWS }), (_, messages) => {
+      reader.blockedCount = Math.max(0, reader.blockedCount - messages);
+    });
+
+  const fromDeadLetters = async (): Promise<Step> =>
+    ofRows(await store.page(reader, "d", rowsOf(prefix, "d"), LAST_NUMBER), () => {
+      reader.deadCount = Math.max(0, reader.deadCount - 1);
+    });
+
+  function bury({ stream, position, more, ...rest }: Read, rows: Rows): void {
+    const now = store.now();
+    const error = "Its destination was dropped.";
+    const dead = { ...more, reason: "dropped" as const, error, attempts: more.attempts ?? 0, first: more.first ?? now, last: now };
+    rows[numberedKey(prefix, "d", position)] = stored({ v: 1, ...stream, messages: [restored({ position, ...rest }, dead)] });
+    reader.deadCount++;
+  }
+
+  /** Goes through all steps of a kind. Resolves to how many messages there were. */
+  async function all(next: () => Promise<Step>, buries: boolean): Promise<number> {
+    let total = 0;
+    for (;;) {
+      await parts.loading;
+      const { transactions } = store;
+      const { messages, change } = await next();
+      if (messages.length === 0) return total;
+      const others = messages.filter((message) => !delivery.isWanted(message, reader));
+      const forget = await store.ids.forgetting(buries ? [] : ownersOf(others));
+      for (let first = store.open ?? gate(parts); first; first = store.open ?? gate(parts)) await first;
+      // What was read may not be true any more.
+      if (store.transactions !== transactions) continue;
+      await store.commit((rows) => {
+        forget(rows);
+        change(rows);
+        if (buries) for (const message of messages) bury(message, rows);
+        rows[memory.key] = store.header();
+      });
+      total += messages.length;
+    }
+  }
+
+  for (const next of [fromQueue, fromTimers, fromLanes]) count += await all(next, toDead);
+  if (!toDead) await all(fromDeadLetters, false);
+  const lanes = (await store.reading.values({ prefix: lanesOf(prefix) })).map(([key]) => key);
+  for (let first = store.open ?? gate(parts); first; first = store.open ?? gate(parts)) await first;
+  await store.commit((rows) => {
+    for (const key of [...lanes, acksKey(prefix)]) rows[key] = undefined;
+    Object.assign(reader, { queuedCount: 0, timedCount: 0, scheduledCount: 0, oldestDelayedAt: 0, lanes: new Map(), isDropped: true });
+    Object.assign(reader, { queueDueAt: NEVER, delayedDueAt: NEVER, cursor: cursorAt(memory.position), types: new Set() });
+    if (!toDead) memory.readers = memory.readers.filter((each) => each !== reader);
+    if (memory.readers.length > 0) for (const each of memory.readers) store.passed(each, rows, each.cursor);
+    rows[memory.key] = store.header();
+  });
+  delivery.adopt();
+  await store.tidy();
+  return count;
+}

@@ -1,0 +1,118 @@
+/** Memory: what one object's outbox knows without reading, but for its readers, which own what is theirs. */
+
+import type { OwnAlarm } from "../alarm/own-alarm.js";
+import type { Occurrence } from "../api/events.js";
+import type { Reader } from "../subscription/reader.js";
+import { type Lines, messagesIn, NO_LINES } from "./lines.js";
+import type { Stream } from "./message.js";
+import { HEADER, type IdMemory, NO_IDS, type SegmentRow } from "./rows.js";
+
+/** A time that does not come, in place of one. */
+export const NEVER: number = Number.POSITIVE_INFINITY;
+
+/** What the outbox knows without reading: the header as it should be, and what no row holds. All of it goes back when a transaction rolls back. */
+export interface Memory {
+  /** The format of rows. */
+  readonly v: 1;
+  /** The key of the header. */
+  key: string;
+  /** Fields of the stored header that this deployment does not know, as they are in its text: they stay. */
+  unknown: string;
+
+  /** The stream of what is put now: see `Stream`. */
+  object: string;
+  epoch: string;
+  base: number;
+  /** The last position given out. */
+  position: number;
+  /** The first segment that may still be stored, and the last that was written. */
+  first: number;
+  last: number;
+  /** The header's messages, the newest of the log. */
+  tail: Lines;
+  /** The segments that were sealed last, as storage has them: a run after a burst need not read them. Replaced, never changed. */
+  recent: readonly SealedRow[];
+  /** The ids that are remembered. */
+  ids: IdMemory;
+
+  /** The readers of the log. Replaced, never changed; each of them owns its own state. */
+  readers: readonly Reader[];
+  /** How many slots have been given to readers: none is given twice. */
+  slots: number;
+
+  /** The object's own alarm, while the outbox has the slot. */
+  own: OwnAlarm | null;
+  /** The object's own alarm while its handler runs, as it is retried should that fail: kept until it has ended well. */
+  running: OwnAlarm | null;
+  /** The stored header says that the own alarm's handler runs, so it must be written when that ends. */
+  runningAtRest: boolean;
+  /** In a marker: the alarm that was firing for the outbox when the last message was cleared, or 0. It is not the object's own. */
+  firing: number;
+  /** When the outbox wants to run; `NEVER` while nothing waits. */
+  wake: number;
+  /** An alarm up to this time is the outbox's: should it fire when nothing waits any more, it is not the object's own. */
+  stale: number;
+  /** What the native alarm slot is believed to hold, or `NEVER`. */
+  armed: number;
+  /** When there is other work for the alarm than delivery; `NEVER` while there is none. */
+  chore: number;
+
+  /** Messages of the original package may still be in their own rows. */
+  adopting: boolean;
+  /** Ids without a number that the inbox remembers. */
+  foreign: number;
+  /** Events of messages that an open transaction has stored, and may yet roll back. Replaced, never changed. */
+  told: readonly Occurrence[];
+}
+
+/** A segment as this life has sealed it. */
+export interface SealedRow {
+  readonly key: string;
+  readonly stream: Stream;
+  readonly lines: Lines;
+  /** The position of its last message. */
+  readonly last: number;
+}
+
+/** A row of messages and its key. Never changed in place. */
+export interface Row {
+  readonly key: string;
+  readonly data: SegmentRow;
+}
+
+/** A sealed segment as if it had just been read. */
+export function rowOf({ key, stream, lines }: SealedRow): Row {
+  return { key, data: { v: 1, ...stream, messages: messagesIn(lines) } };
+}
+
+/** What is known of a fresh object. */
+export function memoryOf(object: string): Memory {
+  // A plain literal: objects that are spread together are slower to read, and every put reads this one.
+  return {
+    v: 1,
+    key: HEADER,
+    unknown: "",
+    object,
+    epoch: "",
+    base: 0,
+    position: 0,
+    first: 1,
+    last: 0,
+    tail: NO_LINES,
+    recent: [],
+    ids: NO_IDS,
+    readers: [],
+    slots: 0,
+    own: null,
+    running: null,
+    runningAtRest: false,
+    firing: 0,
+    wake: NEVER,
+    stale: 0,
+    armed: NEVER,
+    chore: NEVER,
+    adopting: false,
+    foreign: 0,
+    told: [],
+  };
+}

@@ -1,0 +1,266 @@
+/** What comes next: reads the messages that can be handed over, and those that must move before them. */
+
+import { PAGE_ROWS } from "../log/log.js";
+import { messagesIn } from "../storage/lines.js";
+import { NEVER } from "../storage/memory.js";
+import { type StoredMessage, type Stream, startOf } from "../storage/message.js";
+import { keyNumber, LAST_NUMBER, lanePrefix, rowsOf, segmentNumber } from "../storage/rows.js";
+import { serializedBytes } from "../storage/size.js";
+import type { Store } from "../storage/store.js";
+import { type Batch, type Entry, entriesOf, handedOver, isAside } from "./batch.js";
+import { ack, isAcked } from "./cursor.js";
+import { type LaneState, type Reader, takes } from "./reader.js";
+
+/** A batch ends early once its rows hold this many bytes. */
+const BATCH_BYTES = 2 ** 22;
+/** So many messages are looked at for one batch, however few of them can be handed over. */
+const LOOK = 128;
+/** So many messages that the reader does not take are passed in one step. */
+const MOST_PASSED = 2048;
+/** So many ordering keys may wait at a time. The queue stops before a message that would be one more. */
+export const MAX_LANES = 10_000;
+
+const lookFor = (limit: number): number => Math.max(limit, LOOK);
+
+/**
+ * Fills a batch with what can be handed over next, up to `limit` messages: those that were set aside and are due, then the queue.
+ *
+ * @param now the time, in milliseconds since the Unix epoch
+ * @param distinct end before the second message of an ordering key
+ * @param calm whether messages that break their batch may be tried
+ */
+export async function fill(
+  store: Store,
+  reader: Reader,
+  batch: Batch,
+  limit: number,
+  now: number,
+  distinct: boolean,
+  calm: boolean,
+): Promise<void> {
+  /** Lanes of which the head was redriven: earlier messages of their key may still be in the queue, which is looked through first. */
+  const mixed: string[] = [];
+  if (reader.delayedDueAt <= now) {
+    // What is set aside meanwhile may lower it again.
+    reader.delayedDueAt = NEVER;
+    const timer = reader.delayedCount ? await takeTimers(store, reader, batch, limit, calm, now) : NEVER;
+    const lane = await takeLanes(store, reader, batch, limit, distinct, calm, now, (key, { mixed: isMixed }) => {
+      if (isMixed && reader.queuedCount > 0) mixed.push(key);
+      return !isMixed || reader.queuedCount === 0 ? NEVER : 0;
+    });
+    reader.delayedDueAt = Math.min(reader.delayedDueAt, timer, lane);
+  }
+  const alone = batch.handed.some(({ more }) => more.alone);
+  if (reader.queuedCount && (reader.queueDueAt <= now || mixed.length > 0) && !alone) {
+    const through = await takeLog(store, reader, batch, limit, distinct, now);
+    // Those that were found have yet to move behind the lane's name.
+    const found = (key: string) => batch.entries.some((entry) => entry.more.key === key && !isAside(entry));
+    const clear = mixed.filter((key) => !found(key));
+    if (clear.length > 0) await takeLanes(store, reader, batch, limit, distinct, calm, now, (key) => (clear.includes(key) ? through : 0));
+  }
+  if (!batch.entries.some(isAside)) return;
+  const inOrder = (a: Entry, b: Entry) => a.position - b.position;
+  batch.entries.sort(inOrder);
+  batch.handed.sort(inOrder);
+}
+
+/** Messages that wait for a time, as far as it has come. Returns the time of the first that has not, or an earlier one. */
+async function takeTimers(store: Store, reader: Reader, batch: Batch, limit: number, calm: boolean, now: number): Promise<number> {
+  let bytes = 0;
+  let skipped = NEVER;
+  let seen = 0;
+  let ready = 0;
+  for (let start = rowsOf(reader.prefix, "t"); ; ) {
+    const rows = await store.page(reader, "t", start, LAST_NUMBER);
+    if (rows.length === 0) {
+      // What else was counted can't be read.
+      reader.delayedCount = Math.min(reader.delayedCount, seen);
+      reader.redrivenCount = Math.min(reader.redrivenCount, ready);
+      return skipped;
+    }
+    for (const row of rows) {
+      seen++;
+      start = `${row.key}\0`;
+      const due = keyNumber(reader.prefix, row.key);
+      if (due === 0) ready++;
+      if (due > now) return Math.min(skipped, due);
+      const [entry] = entriesOf(row, row.data, row.data.messages);
+      if (!entry) continue;
+      if (entry.more.alone && batch.handed.length > 0) return 0;
+      if (entry.more.alone && !calm) {
+        skipped = 0;
+        continue;
+      }
+      if (batch.handed.length >= limit || batch.entries.length >= lookFor(limit) || bytes > BATCH_BYTES) return 0;
+      bytes += roughBytes(row.data.messages);
+      batch.rows.push(row);
+      hand(reader, batch, entry, now);
+      if (entry.more.alone && !entry.fate) return 0;
+    }
+  }
+}
+
+/** The heads of ordering keys that waited for a time which has come, each up to the position that `through` gives for it. */
+async function takeLanes(
+  store: Store,
+  reader: Reader,
+  batch: Batch,
+  limit: number,
+  distinct: boolean,
+  calm: boolean,
+  now: number,
+  through: (key: string, lane: LaneState) => number,
+): Promise<number> {
+  let next = NEVER;
+  let bytes = 0;
+  for (const [key, seen] of reader.lanes) {
+    const full = batch.handed.length >= limit || batch.entries.length >= lookFor(limit) || bytes > BATCH_BYTES;
+    if (seen.due > now) next = Math.min(next, seen.due);
+    else if (full || batch.handed.some(({ more }) => more.alone)) return 0;
+    else {
+      const last = through(key, seen);
+      if (last === 0) {
+        next = 0;
+        continue;
+      }
+      const prefix = lanePrefix(reader.prefix, key);
+      const most = distinct ? 2 : PAGE_ROWS;
+      const rows = await store.list({ prefix, limit: most });
+      // The last row of a page is only looked at: what follows must be known before a lane is emptied.
+      const whole = rows.length < most;
+      batch.lanes.push({ key, seen, rows, whole });
+      batch.rows.push(...rows);
+      for (const { data } of rows) bytes += roughBytes(data.messages);
+      let taken = 0;
+      for (const entry of (whole ? rows : rows.slice(0, -1)).flatMap((row) => entriesOf(row, row.data, row.data.messages))) {
+        const { due = 0, alone } = entry.more;
+        if (
+          due > now ||
+          entry.position > last ||
+          batch.handed.length >= limit ||
+          (distinct && taken) ||
+          (alone && (!calm || batch.handed.length > 0))
+        )
+          break;
+        hand(reader, batch, entry, now);
+        if (!entry.fate) taken++;
+        if (alone) break;
+      }
+    }
+  }
+  return next;
+}
+
+/** The messages of the queue, from its head. Returns the position through which it was looked at: `NEVER` is its end. */
+async function takeLog(store: Store, reader: Reader, batch: Batch, limit: number, distinct: boolean, now: number): Promise<number> {
+  const { memory, log } = store;
+  const keys = new Set(distinct ? batch.handed.map(({ more }) => more.key) : []);
+  const waiting = new Set<string>();
+  const look = lookFor(limit);
+  let looked = 0;
+  let passed = 0;
+  let through = 0;
+  /** Returns whether to go on. */
+  const add = (entry: Entry): boolean => {
+    const { key, due = 0 } = entry.more;
+    const blocked = key !== undefined && (reader.lanes.has(key) || waiting.has(key));
+    const late = due > now;
+    if (looked >= look) return false;
+    if (late && key !== undefined && !blocked && reader.lanes.size + waiting.size >= MAX_LANES) {
+      reader.queueDueAt = reader.delayedDueAt;
+      return false;
+    }
+    if (blocked || late) {
+      entry.fate = "aside";
+      const attempts = handedOver(reader, entry);
+      if (attempts) entry.more = { ...entry.more, attempts };
+      batch.entries.push(entry);
+      if (key) waiting.add(key);
+    } else {
+      if (batch.handed.length >= limit || (distinct && key !== undefined && keys.has(key))) return false;
+      hand(reader, batch, entry, now);
+      if (key !== undefined && !entry.fate) keys.add(key);
+    }
+    looked++;
+    through = entry.position;
+    return true;
+  };
+  /** As far as the reader is not done with them. */
+  const addAll = (stream: Stream, messages: readonly StoredMessage[]): boolean =>
+    entriesOf(null, stream, messages).every((entry) => {
+      if (isAcked(reader.cursor, entry.position)) return true;
+      if (!takes(reader, entry.msg)) {
+        through = batch.passed = entry.position;
+        batch.isCut = ++passed >= MOST_PASSED;
+        return !batch.isCut;
+      }
+      batch.looked.push(entry.position);
+      return add(entry);
+    });
+  let bytes = 0;
+  if (memory.readers.length > 1) await log.sweep();
+  reader.segment = await log.seek(reader.cursor.ackFloor, reader.segment);
+  // What is before the first segment of the log can't be read any more, and what is before this reader's is left to others.
+  let before = reader.segment > memory.first ? reader.segment - 1 : undefined;
+  for (let next = reader.segment; ; ) {
+    const { last } = memory;
+    const growing = memory.recent.at(-1)?.key;
+    const found = await log.page(next, last);
+    for (const read of found) {
+      if (bytes > BATCH_BYTES) return through;
+      // It may have grown meanwhile: nothing that was put before what follows may be left out.
+      const row = log.current(read);
+      const isWhole = read.key !== growing || memory.recent.some(({ key }) => key === growing);
+      if (!isWhole) break;
+      log.noteEnd(row, before);
+      before = segmentNumber(row.key);
+      next = before + 1;
+      bytes += roughBytes(row.data.messages);
+      if (!addAll(row.data, row.data.messages)) return through;
+    }
+    // None of these can be read. A put may have sealed another segment meanwhile.
+    if (found.length === 0) {
+      log.noteNone(last, before);
+      next = last + 1;
+    }
+    if (next > memory.last) break;
+  }
+  // No await since the last segment was seen to be the last: nothing can have moved there.
+  const { object, epoch, base } = memory;
+  if (!addAll({ object, epoch, base }, messagesIn(memory.tail))) return through;
+  // The end of the queue. Messages there that wait for a time may as well wait here.
+  let next = NEVER;
+  for (let at = batch.entries.length - 1; at >= 0; at--) {
+    const entry = batch.entries[at];
+    if (entry?.fate !== "aside" || isAside(entry) || !((entry.more.due ?? 0) > now)) break;
+    if (entry.more.key && reader.lanes.has(entry.more.key)) break;
+    next = Math.min(next, entry.more.due ?? 0);
+    batch.entries.pop();
+  }
+  if (batch.entries.some((entry) => !isAside(entry))) return NEVER;
+  reader.queueDueAt = next;
+  if (next < NEVER) return NEVER;
+  // Everything that is left can't be read: nothing waits.
+  reader.queuedCount = reader.timedCount = 0;
+  reader.cursor = ack(reader.cursor, reader.cursor.ackFloor + 1, memory.position);
+  return NEVER;
+}
+
+/** Counts a message to what can be handed over, or to the dead letters when it has expired. */
+function hand(reader: Reader, batch: Batch, entry: Entry, now: number): void {
+  const expires = Math.min(entry.more.expires ?? NEVER, reader.expiresMs < NEVER ? startOf(entry) + reader.expiresMs : NEVER);
+  batch.entries.push(entry);
+  if (expires <= now) {
+    entry.fate = "dead";
+    const { first = now } = entry.more;
+    const error = "It expired before it was delivered.";
+    entry.more = { ...entry.more, attempts: handedOver(reader, entry), reason: "expired", error, first, last: now };
+  } else batch.handed.push(entry);
+}
+
+/** What messages take in memory, in bytes, about: only so that a batch has an end. */
+function roughBytes(messages: readonly StoredMessage[]): number {
+  let bytes = 0;
+  for (const stored of messages) bytes += typeof stored === "string" ? stored.length : serializedBytes(stored);
+  return bytes;
+}

@@ -1,0 +1,326 @@
+/** Putting: checks a message and what is written with it, and writes both in one turn. */
+
+import { expected, OutboxError } from "../api/errors.js";
+import { type EventMessage, eventMessage } from "../api/events.js";
+import type { OutboxReceipt } from "../api/message.js";
+import type { MessageMeta } from "../api/meta.js";
+import { moreOf, type OutboxPutOptions, storageOptions } from "../api/put-options.js";
+import { gate, type Parts } from "../context.js";
+import type { Found } from "../log/ids.js";
+import type { Replace, Replacement } from "../operate/replace.js";
+import { checkKey } from "../storage/guard.js";
+import { type Draft, draft, identify } from "../storage/message.js";
+import { contentBytes } from "../storage/size.js";
+import { FEW_KEYS, maxMessageBytes } from "../storage/store.js";
+import type { Reader } from "../subscription/reader.js";
+import type { Eraser } from "./delete-all.js";
+import { refusal } from "./refusal.js";
+import type { Transactions } from "./transaction.js";
+
+/** The limits of a KV-backed object, in bytes: a key in UTF-8, and a value (Durable Objects limits page). */
+const KV_KEY_BYTES = 2048;
+const KV_VALUE_BYTES = 131_072;
+
+export interface Putting {
+  /**
+   * Checks everything, then writes everything: once the object is loaded, nothing is written after an `await`.
+   * Resolves to the receipt, or to how many of the `deleted` keys existed.
+   */
+  accept(given: object, msg: unknown, options?: OutboxPutOptions, deleted?: string[], erased?: true): Promise<unknown>;
+  /** A message alone, on a SQLite-backed object: what it writes is written when this returns. */
+  sendSync(msg: unknown, options?: OutboxPutOptions): OutboxReceipt;
+}
+
+/** @param wake arms the next wake-up, and is called in the turn of the writes */
+export function puttingOf(
+  parts: Parts,
+  tell: Transactions["tell"],
+  erase: Eraser["erase"],
+  wake: () => Promise<void> | undefined,
+  replace: Replace,
+): Putting {
+  const { ctx, store, alarm, delivery, settings, sqlite } = parts;
+  const { listening, maxPending, expiresInSeconds, aheadMs } = settings;
+  const { memory } = store;
+  const maxBytes = maxMessageBytes(sqlite);
+  const maxValueBytes = 2 ** (sqlite ? 21 : 17);
+
+  /** @throws TypeError, or OutboxError `reserved_key` or `too_large`. */
+  function checkKeys(keys: readonly unknown[]): void {
+    for (const key of keys) {
+      if (typeof key !== "string") throw expected("key", "a string", key);
+      checkKey(key);
+      checkKeyBytes(key, sqlite ? maxValueBytes : KV_KEY_BYTES);
+    }
+  }
+
+  /** Values of keys that have been checked. @throws TypeError, or OutboxError `too_large`. */
+  function checkValues(entries: Record<string, unknown>, keys: readonly string[]): void {
+    for (const key of keys) {
+      if (entries[key] === undefined) continue;
+      // The runtime holds a SQLite-backed object to its limits, locally as well, and a KV-backed one only in production.
+      if (!sqlite) checkKvValue(key, entries[key]);
+      // More entries than one put takes go down as several. A bad value among them must be found before the first is written, and what
+      // was read of it then is what is written: a second read may find something else, or throw.
+      if (keys.length > FEW_KEYS) entries[key] = draft(key.slice(0, 60), entries[key], maxValueBytes - (sqlite ? 3 * key.length : 0)).msg;
+    }
+  }
+
+  function checkRoom(message: Draft): void {
+    takersOf(message);
+    if (store.undelivered() >= maxPending) throw new OutboxError("outbox_full", `The outbox is full: maxPending is ${maxPending}.`);
+  }
+
+  function accept(given: object, msg: unknown, options?: OutboxPutOptions, deleted?: string[], erased?: true): Promise<unknown> {
+    // Not an async function: what is refused rejects all the same, and every promise in between costs each put its share.
+    try {
+      // A copy, to which the outbox's rows are added. Every key is an own property, whatever its name.
+      const entries: Record<string, unknown> = { ...given };
+      const keys = Object.keys(entries);
+      checkKeys(deleted ?? keys);
+      checkValues(entries, keys);
+      const now = store.now();
+      const more = moreOf(options, now, expiresInSeconds, aheadMs?.());
+      const message = draft("msg", msg, maxBytes, more ?? null);
+      const about = listening ? eventMessage("", more?.key, msg) : undefined;
+      const put: Put = {
+        entries,
+        keys,
+        now,
+        more,
+        message,
+        about,
+        options: storageOptions(options),
+        deleted,
+        erased,
+        replaces: options?.replace === true,
+      };
+      return gate(parts) ? whenReady(put) : begin(put);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** What has to wait is written as it is at the call, whatever the caller does with it meanwhile. */
+  function hold({ entries, keys }: Put): void {
+    try {
+      const copy = structuredClone({ ...entries });
+      for (const key of keys) entries[key] = copy[key];
+    } catch (error) {
+      throw refusal(error, entries, keys);
+    }
+  }
+
+  async function whenReady(put: Put): Promise<unknown> {
+    hold(put);
+    for (let first = gate(parts); first; first = gate(parts)) await first;
+    return begin(put);
+  }
+
+  function begin(put: Put): Promise<unknown> {
+    const id = put.more?.id;
+    const { options, erased, replaces } = put;
+    if (replaces && id !== undefined) {
+      const within = store.native;
+      if (erased) return Promise.reject(new OutboxError("unsupported", "deleteAll() can't replace a message."));
+      return inTurn(put, () =>
+        replace(id, (replacement) => {
+          if (store.native !== within) throw new OutboxError("unsupported", "The transaction has been rolled back.");
+          return commit(put, undefined, replacement);
+        }),
+      );
+    }
+    if (erased && !sqlite) {
+      return erase(
+        options,
+        (found) => write(put, found),
+        async () => {
+          const found = id === undefined ? undefined : await store.ids.lookup(id);
+          if (!isKnown(found)) checkRoom(put.message);
+          return found;
+        },
+      );
+    }
+    if (parts.turn === null && id === undefined) return commit(put);
+    if (parts.turn === null && id !== undefined && sqlite) return commit(put, store.ids.lookupSync(parts.kv, id));
+    const within = store.native;
+    return inTurn(put, () =>
+      Promise.resolve(id === undefined ? undefined : store.ids.lookup(id)).then((found) => {
+        // Only rollback() ends a transaction that still has something to write.
+        if (store.native !== within) throw new OutboxError("unsupported", "The transaction has been rolled back.");
+        return commit(put, found);
+      }),
+    );
+  }
+
+  /** What reads before it writes: whatever is put meanwhile takes its turn behind. */
+  function inTurn(put: Put, work: () => Promise<unknown>): Promise<unknown> {
+    hold(put);
+    const done = Promise.resolve(parts.turn).then(work);
+    const mine = done
+      .then(
+        () => {},
+        () => {},
+      )
+      .then(() => {
+        if (parts.turn === mine) parts.turn = null;
+      });
+    parts.turn = mine;
+    return done;
+  }
+
+  /** `found` is what is known of an earlier message with the same id. Where that is still known, this one is not stored, and its state is. */
+  function commit(put: Put, found?: Found, replacement?: Replacement): Promise<unknown> {
+    if (!isKnown(found)) checkRoom(put.message);
+    return put.erased ? erase(put.options, () => write(put, found)) : write(put, found, replacement);
+  }
+
+  // What is in the hands of a handler has left: a newer message of its id has to be stored.
+  const isKnown = (found: Found | undefined): found is Found => found !== undefined && !found.over && !delivery.isInHand(found.row[0]);
+
+  /** The readers that take a message. @throws OutboxError `no_destination`. */
+  function takersOf(message: Draft): readonly Reader[] {
+    const takers = store.takers(message);
+    if (takers.some(({ isMissing }) => !isMissing)) return takers;
+    throw new OutboxError("no_destination", "No destination takes this message: see the types of each in destinations.");
+  }
+
+  /** Stores a message whose id is not known, or is still another one's: then it gets one of its own. */
+  function append(
+    rows: Record<string, unknown>,
+    message: Draft,
+    now: number,
+    more: MessageMeta | undefined,
+    takers: readonly Reader[],
+    found?: Found,
+    isSecond = found !== undefined && delivery.isInHand(found.row[0]),
+  ): Stored {
+    const id = more?.id;
+    if (id === undefined || !found || !(isSecond || found.first !== undefined)) {
+      const position = store.append(rows, message, now, more, takers);
+      const receipt = identify(memory, position, id);
+      if (id !== undefined) store.ids.name(rows, id, [position, receipt.sequence]);
+      return { position, receipt };
+    }
+    const rest = { ...more, as: id };
+    delete rest.id;
+    const position = store.append(rows, message, now, rest, takers);
+    const receipt = identify(memory, position);
+    const [named, , , taken] = found.row;
+    const first = taken ? found.first : named;
+    store.ids.name(rows, id, [position, receipt.sequence, 0, { ...(first !== undefined && { first }), id: receipt.id }]);
+    return { position, receipt };
+  }
+
+  async function write(put: Put, found?: Found, replacement?: Replacement): Promise<unknown> {
+    const { entries, keys, message, about, now, more, options, deleted, erased } = put;
+    const first = isKnown(found) ? repeated(more, found) : undefined;
+    const takers = first ? [] : takersOf(message);
+    const replaced: Record<string, unknown> = {};
+    replacement?.change(replaced);
+    const gone = Object.keys(replaced).filter((key) => replaced[key] === undefined);
+    for (const key of Object.keys(replaced)) if (replaced[key] !== undefined) entries[key] = replaced[key];
+    const { position, receipt } = first
+      ? { position: 0, receipt: first }
+      : append(entries, message, now, more, takers, replacement?.found ?? found, replacement?.isSecond);
+    const { sequence } = receipt;
+    try {
+      const existed = deleted && store.delete(deleted, options);
+      // Should the put refuse at once, nobody waits for this one.
+      existed?.catch(() => {});
+      const cleared = gone.length > 0 ? store.delete(gone, options) : undefined;
+      cleared?.catch(() => {});
+      const isLarge = keys.length > FEW_KEYS || replacement !== undefined;
+      const written = isLarge ? store.put(entries, options) : store.native.put(entries, options);
+      if (options?.allowUnconfirmed) store.unconfirmed = true;
+      const armed = first || (!replacement && delivery.isClosed() && alarm.stands(now)) ? undefined : wake();
+      if (about && !first) tell({ type: "stored", sequence, ...about, id: receipt.id });
+      await written;
+      await cleared;
+      if (armed) await armed;
+      if (!first) delivery.kick();
+      return existed ?? receipt;
+    } catch (error) {
+      // Storage refused the batch, so nothing of it was written: neither may the message go down with a later one.
+      // Should it have gone down already, what is not yet committed is dropped, and the object begins again from what is stored.
+      if (erased || replacement || (!first && !store.retract(position, entries, more, takers))) ctx.abort(String(error));
+      void wake();
+      throw refusal(error, entries, keys);
+    }
+  }
+
+  function sendSync(msg: unknown, options?: OutboxPutOptions): OutboxReceipt {
+    if (options?.replace) throw new OutboxError("unsupported", "transactionSync() can't replace a message: use transaction().");
+    const now = store.now();
+    const more = moreOf(options, now, expiresInSeconds, aheadMs?.());
+    const message = draft("msg", msg, maxBytes, more ?? null);
+    const { kv } = parts;
+    const found = more?.id === undefined ? undefined : store.ids.lookupSync(kv, more.id);
+    if (isKnown(found)) return repeated(more, found);
+    checkRoom(message);
+    const takers = takersOf(message);
+    try {
+      const rows: Record<string, unknown> = {};
+      const { receipt } = append(rows, message, now, more, takers, found);
+      // The header last: nothing else counts before it stands.
+      for (const key of Object.keys(rows)) if (key !== memory.key) kv.put(key, rows[key]);
+      kv.put(memory.key, rows[memory.key]);
+      if (!delivery.isClosed() || !alarm.stands(now)) void wake();
+      if (listening) tell({ type: "stored", sequence: receipt.sequence, ...eventMessage(receipt.id, more?.key, msg) });
+      return receipt;
+    } catch (error) {
+      // Whoever catches this may let the transaction go on, and memory is ahead of what it has written.
+      ctx.abort(String(error));
+      throw error;
+    }
+  }
+
+  return { accept, sendSync };
+}
+
+/** The receipt of a put whose message is known. */
+function repeated(more: MessageMeta | undefined, { row: [, sequence, , taken] }: Found): OutboxReceipt {
+  return { id: taken?.id ?? more?.id ?? "", sequence, deduplicated: true };
+}
+
+interface Stored {
+  readonly position: number;
+  readonly receipt: OutboxReceipt;
+}
+
+/** One put, checked. */
+interface Put {
+  readonly entries: Record<string, unknown>;
+  /** Those of the caller. */
+  readonly keys: readonly string[];
+  readonly now: number;
+  readonly more: MessageMeta | undefined;
+  readonly message: Draft;
+  /** What the `stored` event says of the message, if anybody listens. */
+  readonly about: EventMessage | undefined;
+  readonly options: DurableObjectPutOptions | undefined;
+  /** Keys to delete with it. */
+  readonly deleted: string[] | undefined;
+  /** Everything of the object's own is to be deleted with it. */
+  readonly erased: true | undefined;
+  /** It takes the place of a message of its id that no handler has had. */
+  readonly replaces: boolean;
+}
+
+/**
+ * A local run does not hold a KV-backed object to its limits, and a SQLite-backed one refuses a longer key when others have been deleted
+ * already (Durable Objects limits page). @throws OutboxError `too_large`.
+ */
+function checkKeyBytes(key: string, limit: number): void {
+  // A UTF-16 unit takes three bytes at most.
+  const bytes = key.length * 3 <= limit ? 0 : new TextEncoder().encode(key).length;
+  if (bytes > limit) throw new OutboxError("too_large", `A key takes ${bytes} bytes; the limit is ${limit}.`);
+}
+
+/** What a local run does not hold a value of a KV-backed object to. @throws OutboxError `too_large`. */
+function checkKvValue(key: string, value: unknown): void {
+  // Never more than it takes: what is in doubt is the platform's to refuse, and that refuses all or nothing.
+  const bytes = contentBytes(value);
+  if (bytes > KV_VALUE_BYTES)
+    throw new OutboxError("too_large", `The value of ${key} takes ${bytes} bytes; the limit is ${KV_VALUE_BYTES}.`);
+}

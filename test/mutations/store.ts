@@ -1,0 +1,138 @@
+/** Mutations of what is written, and of what a rollback or a restart makes of it. */
+import { crashes, type Mutation, model, runtime, stories, unit } from "./mutation.ts";
+
+export const STORE: readonly Mutation[] = [
+  {
+    name: "writes state and message in two puts",
+    file: "write/put.ts",
+    within: "write",
+    find: "const written =",
+    replace: `const own = Object.fromEntries(keys.map((key) => [key, entries[key]]));
+      await store.put(own, options);
+      const written =`,
+    finders: [crashes("a put"), stories],
+  },
+  {
+    name: "arms the alarm after an await",
+    file: "write/put.ts",
+    within: "write",
+    find: "const armed =",
+    replace: "await written; const armed =",
+    finders: [crashes("a put"), stories],
+  },
+  {
+    name: "clears the whole queue instead of what was sent",
+    file: "subscription/queue.ts",
+    within: "advance",
+    find: "ackThrough(cursor, last, kept)",
+    replace: "ackThrough(cursor, left.size > 0 ? memory.position : last, kept)",
+    finders: [crashes("a put during a send"), stories],
+  },
+  {
+    name: "moves a dead letter in two writes",
+    file: "storage/store.ts",
+    within: "commit",
+    find: "return store.write(rows);",
+    replace: `const dead = Object.entries(rows).filter(([key, row]) => key.includes("outbox/d") && row !== undefined);
+        for (const [key] of dead) delete rows[key];
+        return store.write(rows).then(() => store.write(Object.fromEntries(dead)));`,
+    finders: [crashes("dead letter"), crashes("reject"), stories],
+  },
+  {
+    name: "uses numbers again after a restart",
+    file: "storage/load.ts",
+    within: "load",
+    find: "memory.tail = linesOf(row?.messages ?? []);",
+    replace: `memory.tail = linesOf(row?.messages ?? []);
+  if (memory.tail.count === 0 && memory.first > memory.last) memory.position = memory.base;`,
+    finders: [runtime("identity"), stories],
+  },
+  {
+    name: "shows its rows to the object",
+    file: "storage/guard.ts",
+    within: "clamped",
+    find: "{ value: end.startsWith(RESERVED) ? RESERVED : end }",
+    replace: "{ value: given }",
+    finders: [runtime("reserved-range"), stories],
+  },
+  {
+    name: "shares the env of all objects",
+    file: "wrap.ts",
+    within: "withTransactionalOutbox",
+    find: "{ ...env, [chosen.binding]: core.manager }",
+    replace: "Object.assign(env, { [chosen.binding]: core.manager })",
+    finders: [runtime("itself"), runtime("wrapping")],
+  },
+  {
+    name: "forgets on rollback what memory has seen",
+    file: "write/transaction.ts",
+    within: "inTransaction",
+    find: "restore();",
+    replace: "",
+    finders: [crashes("transactions"), stories],
+  },
+  {
+    name: "deletes messages with deleteAll()",
+    file: "write/delete-all.ts",
+    within: "deleteAll",
+    find: "if (keep) {",
+    replace: "if (keep && store.now() < 0) {",
+    finders: [crashes("deleteAll while messages wait"), stories],
+  },
+  {
+    name: "leaves out what a segment has grown by while it was read",
+    file: "subscription/take.ts",
+    within: "takeLog",
+    find: "const row = log.current(read);",
+    replace: "const row = read;",
+    finders: [unit("log")],
+  },
+  {
+    name: "takes a segment as it was read although it has grown out of what is remembered",
+    file: "subscription/take.ts",
+    within: "takeLog",
+    find: "if (!isWhole) break;",
+    replace: "",
+    finders: [unit("log")],
+  },
+  {
+    name: "does not say that a segment has grown",
+    file: "log/log.ts",
+    within: "seal",
+    find: "if (grows) remember(memory.last, { last: position, isDamaged: false, next: memory.last + 1 });",
+    replace: "if (grows) void remember;",
+    finders: [runtime("recent", "leaves it far behind"), model("growth")],
+  },
+  {
+    name: "moves the cursor past a message that stays",
+    file: "subscription/queue.ts",
+    within: "advance",
+    find: "looked.filter((position) => !left.has(position))",
+    replace: "[]",
+    finders: [stories, crashes("throws")],
+  },
+  {
+    name: "deletes a segment before all of it has been delivered",
+    file: "log/log.ts",
+    within: "logOf.trim",
+    find: "end.last <= through",
+    replace: "end.last <= through + 3",
+    finders: [stories, runtime("recent")],
+  },
+  {
+    name: "forgets what was delivered beyond the floor when the object starts",
+    file: "storage/load.ts",
+    within: "loadState",
+    find: "reader.cursor = ack(reader.cursor, first, last);",
+    replace: "void last;",
+    finders: [stories, runtime("counts")],
+  },
+  {
+    name: "looks for an earlier message of its key at nothing but the lane",
+    file: "subscription/take.ts",
+    within: "fill",
+    find: "return !isMixed || reader.queuedCount === 0 ? NEVER : 0;",
+    replace: "return NEVER;",
+    finders: [model("found", "redriven"), stories],
+  },
+];

@@ -1,0 +1,145 @@
+/** Several destinations on a killed runtime: one is down, one hangs, one is poisoned, one is removed and comes back, one is new, and three are well. */
+import type { MiniflareOptions, Request as MiniflareRequest } from "miniflare";
+import { Response } from "miniflare";
+import { describe, expect, it } from "vitest";
+import { size, some } from "../support/random.ts";
+import { BACKENDS, type Backend, bundled, folder, launch, range, sleep, until } from "./harness.ts";
+
+const ALL = ["well", "fine", "even", "down", "hanging", "poisoned", "removed"];
+const POISON = 13;
+
+type Order = "deliver" | "throw" | "hang" | { readonly reject: readonly number[] };
+
+/** What each destination was handed, over all lives of the object, and what becomes of its calls. */
+class Receivers {
+  readonly calls: { readonly name: string; readonly numbers: number[]; readonly order: Order }[] = [];
+  orders: Record<string, (numbers: number[]) => Order> = {};
+
+  async take(request: MiniflareRequest): Promise<Response> {
+    const { name, numbers } = (await request.json()) as { name: string; numbers: number[] };
+    const order = this.orders[name]?.(numbers) ?? "deliver";
+    this.calls.push({ name, numbers, order });
+    return Response.json(order);
+  }
+
+  /** What a destination has taken, in the order in which it did. */
+  taken(name: string): number[] {
+    const rejected = ({ order }: { order: Order }): readonly number[] => (typeof order === "object" ? order.reject : []);
+    return this.calls.flatMap((call) =>
+      call.name === name && (call.order === "deliver" || typeof call.order === "object")
+        ? call.numbers.filter((n) => !rejected(call).includes(n))
+        : [],
+    );
+  }
+}
+
+interface Stats {
+  readonly destinations: Record<string, { pending: number; delayed: number; dead: number; missing?: true }>;
+}
+
+async function started(path: string, backend: Backend, names: string[], receivers: Receivers) {
+  const { miniflare, pid, url } = await launch({
+    name: "named",
+    modules: true,
+    script: await bundled("named.ts"),
+    compatibilityDate: "2026-07-01",
+    durableObjectsPersist: path,
+    durableObjects: { SQLITE: { className: "SqliteNamed", useSQLite: true }, KV: { className: "KvNamed", useSQLite: false } },
+    bindings: { NAMES: names },
+    serviceBindings: { RECEIVER: (request: MiniflareRequest) => receivers.take(request) },
+  } as MiniflareOptions);
+  return {
+    kill: () => void process.kill(pid, "SIGKILL"),
+    async call<R>(method: string, ...args: unknown[]): Promise<R> {
+      const response = await fetch(new URL(`${backend}/${method}`, url), { method: "POST", body: JSON.stringify(args) });
+      const text = await response.text();
+      if (!response.ok) throw new Error(text);
+      return JSON.parse(text) as R;
+    },
+    [Symbol.asyncDispose]: () => miniflare.dispose(),
+  };
+}
+
+describe.concurrent.each(BACKENDS)("destinations that are in trouble (%s)", (backend) => {
+  it("harm no other through kills: the others get everything once but for what a kill repeats, and in the end each gets what is its own", async () => {
+    const path = folder();
+    const receivers = new Receivers();
+    receivers.orders = {
+      down: () => "throw",
+      hanging: () => "hang",
+      poisoned: (numbers) => (numbers.includes(POISON) ? "throw" : "deliver"),
+    };
+    let last = 0;
+    /** How many were handed to one of the healthy ones when a kill hit it. */
+    const KILLS = some(3, [1, 5, 12, 25, 50, 100, 3, 8]);
+    for (const [round, moment] of KILLS.entries()) {
+      // The second deployment has lost one of them.
+      await using world = await started(path, backend, round === 1 ? ALL.filter((name) => name !== "removed") : ALL, receivers);
+      await world.call("put", last + 1, 60);
+      last += 60;
+      await until(() => receivers.taken("well").includes(last) && receivers.taken("fine").includes(last));
+      // While one hangs, what is put is delivered to the others at once.
+      await world.call("put", last + 1, 60);
+      last += 60;
+      await sleep(moment);
+      world.kill();
+    }
+    const before = receivers.calls.length;
+    receivers.orders = { poisoned: (numbers) => (numbers.includes(POISON) ? { reject: [POISON] } : "deliver") };
+    await using world = await started(path, backend, [...ALL, "new", "late"], receivers);
+    await world.call("put", last + 1, 1);
+    last += 1;
+    await until(async () => {
+      const { destinations } = await world.call<Stats>("stats");
+      return Object.values(destinations).every(({ pending, delayed }) => pending + delayed === 0);
+    });
+    expect(receivers.calls.length).toBeGreaterThan(before);
+    for (const name of ALL) {
+      const mine = range(1, last).filter((n) => (name !== "even" || n % 2 === 0) && !(name === "poisoned" && n === POISON));
+      const taken = receivers.taken(name);
+      expect([name, [...new Set(taken)].sort((a, b) => a - b)]).toEqual([name, mine]);
+      // What comes twice was in hand at a kill: at most a batch for each.
+      if (["well", "fine", "even"].includes(name)) {
+        expect(taken.length - new Set(taken).size).toBeLessThanOrEqual(100 * KILLS.length);
+        expect([name, [...new Set(taken)]]).toEqual([name, mine]);
+      }
+    }
+    // What was new began with what the log still had, the same for both.
+    expect(receivers.taken("new").at(-1)).toBe(last);
+    expect(receivers.taken("new")).toEqual(receivers.taken("late"));
+    const { destinations } = await world.call<Stats>("stats");
+    expect(Object.entries(destinations).filter(([, { dead }]) => dead > 0)).toEqual([["poisoned", expect.objectContaining({ dead: 1 })]]);
+    await until(async () => {
+      const { rows, alarm } = await world.call<{ rows: number; alarm: number | null }>("left");
+      // The header, and the dead letter.
+      return rows === 2 && alarm === null;
+    });
+  });
+});
+
+describe.concurrent.each(BACKENDS)("ten destinations of which one is far behind (%s)", (backend) => {
+  /** VITE_MESSAGES: another number. 100,000 take about two minutes. */
+  const COUNT = Number((import.meta as { env?: Record<string, string> }).env?.VITE_MESSAGES ?? size(2000, 10_000));
+  const NAMES = range(1, 9).map((n) => `d${n}`);
+
+  it(`give ${COUNT} messages to nine at full speed, keep them for the tenth, and leave one row once that has them too`, async () => {
+    const receivers = new Receivers();
+    receivers.orders = { behind: () => "throw" };
+    await using world = await started(folder(), backend, [...NAMES, "behind"], receivers);
+    for (let first = 1; first <= COUNT; first += 1000) {
+      await world.call("put", first, Math.min(1000, COUNT - first + 1));
+      await until(() =>
+        NAMES.every((name) => receivers.calls.some((call) => call.name === name && call.numbers.includes(Math.min(first + 999, COUNT)))),
+      );
+    }
+    const { destinations } = await world.call<Stats>("stats");
+    expect(destinations.behind).toMatchObject({ pending: COUNT, dead: 0 });
+    receivers.orders = {};
+    await until(() => receivers.taken("behind").length >= COUNT);
+    for (const name of [...NAMES, "behind"]) expect([name, receivers.taken(name)]).toEqual([name, range(1, COUNT)]);
+    await until(async () => {
+      const { rows, alarm } = await world.call<{ rows: number; alarm: number | null }>("left");
+      return rows === 1 && alarm === null;
+    });
+  });
+});

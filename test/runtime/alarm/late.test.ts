@@ -1,0 +1,76 @@
+/** Alarms that the platform calls late: an object that is awake delivers on its own, on the real runtime. */
+import { expect, it } from "vitest";
+import { withTransactionalOutbox } from "../../../src/index.ts";
+import { type Backend, declared, drained, eventually, inside, native, onBothBackends, type Stub, sent } from "../support/harness.ts";
+import { Box, type BoxEnv, options, stageOf } from "../support/worker.ts";
+
+/** What the platform's wait for an object's alarms is made of, and how often one was set. */
+interface Wait {
+  lateMs: number;
+  sets: number;
+}
+
+/** An object whose alarms come later than they should: `setAlarm` sets them later by so much, below the outbox. */
+function lateBox(backend: Backend, wait: Wait): Stub {
+  const Wrapped = withTransactionalOutbox(class extends Box {}, options);
+  return declared(
+    backend,
+    class extends Wrapped {
+      constructor(ctx: DurableObjectState, env: BoxEnv) {
+        const { storage } = ctx;
+        const { setAlarm } = native(ctx);
+        const value = (time: number, ...rest: never[]) => {
+          wait.sets++;
+          return setAlarm(Math.max(time, Date.now()) + wait.lateMs, ...rest);
+        };
+        Object.defineProperty(storage, "setAlarm", { value, configurable: true, writable: true });
+        super(ctx, env);
+      }
+    },
+  );
+}
+
+/** When each message that was put with its time was first handed over, after it was put, in milliseconds. */
+function lags(stub: Stub): number[] {
+  return stageOf(stub).calls.flatMap((call, n) => call.map(({ msg }) => (times.get(stub)?.[n] ?? 0) - (msg as number)));
+}
+
+const times: WeakMap<Stub, number[]> = new WeakMap();
+
+onBothBackends("an alarm that is late", (backend) => {
+  it.concurrent.each([1500, 600_000])(
+    "by %i ms does not hold up steady puts",
+    async (lateMs) => {
+      const wait = { lateMs, sets: 0 };
+      const stub = lateBox(backend, wait);
+      const called: number[] = [];
+      times.set(stub, called);
+      stageOf(stub).rest = () => void called.push(Date.now());
+      for (let n = 0; n < 60; n++) {
+        await inside(stub, (_, outbox) => outbox.send(Date.now()));
+        await scheduler.wait(100);
+      }
+      await eventually(() => sent(stub).length >= 60);
+      await drained(stub);
+      expect(sent(stub)).toHaveLength(60);
+      // Many puts at a time, and so no delivery for each: the bound is generous for a busy machine.
+      expect(called.length).toBeLessThan(30);
+      expect(Math.max(...lags(stub))).toBeLessThan(10_000);
+      // One at most for each delivery. After the first the alarm that is late by minutes is left as it is.
+      expect(wait.sets).toBeLessThanOrEqual(lateMs > 10_000 ? 1 : called.length);
+    },
+    60_000,
+  );
+
+  it.concurrent("that comes after all has nothing left to do, and repeats nothing", async () => {
+    const wait = { lateMs: 4000, sets: 0 };
+    const stub = lateBox(backend, wait);
+    await inside(stub, (_, outbox) => outbox.send("once"));
+    await drained(stub);
+    const held = () => inside(stub, (_, __, state) => native(state).getAlarm());
+    await eventually(async () => (await held()) === null);
+    expect(sent(stub).map(({ attempts }) => attempts)).toEqual([1]);
+    expect(stageOf(stub).alarms).toEqual([]);
+    expect(wait.sets).toBe(1);
+  }, 60_000);
+});

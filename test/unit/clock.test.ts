@@ -1,0 +1,19 @@
+/** The clock: what belongs to an object asks its store for the time, so that a test can move it. */
+import { readdirSync, readFileSync } from "node:fs";
+import { expect, it } from "vitest";
+
+/** They make clocks, or have none of an object's to ask. */
+const OWN_CLOCK = [
+  "compose.ts",
+  "api/report.ts",
+  "alarm/timers.ts",
+  "compat/migrate-v0.ts",
+  "destinations/post.ts",
+  "destinations/clock.ts",
+];
+
+it("is read in few places", () => {
+  const files = readdirSync("src", { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
+  const reading = files.filter((file) => /\bDate\.now\(\)|\bnew Date\(\)/.test(readFileSync(`src/${file}`, "utf8")));
+  expect(reading.filter((file) => !file.startsWith("testing/")).sort()).toEqual([...OWN_CLOCK].sort());
+});

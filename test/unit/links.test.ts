@@ -1,0 +1,39 @@
+/** The links between README, CHANGELOG and docs: every page, file and heading that they name exists. */
+import { readdirSync, readFileSync } from "node:fs";
+import { expect, it } from "vitest";
+
+const files = readdirSync(".", { recursive: true, encoding: "utf8" }).filter((path) => !/(^|\/)(node_modules|\.\w+)\//.test(path));
+const docs = files.filter((path) => /^docs\/[^/]*\.md$/.test(path));
+const PAGES = ["README.md", "CHANGELOG.md", ...docs];
+
+/** The text of a page without its code, in which brackets are no links. */
+const prose = (page: string): string => readFileSync(page, "utf8").replace(/```[\s\S]*?```/g, "");
+
+/** The anchors of a page's headings, as GitHub makes them. */
+const anchors = (page: string): string[] =>
+  Array.from(prose(page).matchAll(/^#+ (.+)$/gm), ([, heading = ""]) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}_ -]/gu, "")
+      .replaceAll(" ", "-"),
+  );
+
+/** The links of a page that lead to nothing. */
+function broken(page: string): string[] {
+  const links = Array.from(prose(page).matchAll(/\]\(([^)\s]+)\)/g), ([, link = ""]) => link);
+  return links.filter((link) => {
+    if (/^https?:/.test(link)) return false;
+    const { pathname, hash } = new URL(link, `file:///${page}`);
+    const target = pathname.slice(1);
+    return !files.includes(target) || (hash !== "" && !anchors(target).includes(decodeURIComponent(hash.slice(1))));
+  });
+}
+
+it.each(PAGES)("%s links to what exists", (page) => {
+  expect(broken(page)).toEqual([]);
+});
+
+it("every page of docs is linked from README", () => {
+  const text = prose("README.md");
+  expect(docs.filter((path) => !text.includes(`(${path}`))).toEqual([]);
+});
