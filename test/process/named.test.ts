@@ -136,7 +136,10 @@ describe.concurrent.each(BACKENDS)("ten destinations of which one is far behind 
     expect(destinations.behind).toMatchObject({ pending: COUNT, dead: 0 });
     receivers.orders = {};
     await until(() => receivers.taken("behind").length >= COUNT);
-    for (const name of [...NAMES, "behind"]) expect([name, receivers.taken(name)]).toEqual([name, range(1, COUNT)]);
+    for (const name of NAMES) expect([name, receivers.taken(name)]).toEqual([name, range(1, COUNT)]);
+    // While one is in trouble, a single message is tried ahead of its turn, to find out whether the head is to blame. It may be the first that arrives.
+    const [tried = 0, ...others] = receivers.taken("behind");
+    expect([tried, ...others]).toEqual([tried, ...range(1, COUNT).filter((n) => n !== tried)]);
     await until(async () => {
       const { rows, alarm } = await world.call<{ rows: number; alarm: number | null }>("left");
       return rows === 1 && alarm === null;
