@@ -109,6 +109,17 @@ describe.each(WORLDS)("an own alarm that dies $deaths times ($backend, $tempo)",
   });
 });
 
+it.each(BACKENDS)("an own alarm beside a message that waits is called once it is durable that it is (%s)", async (backend) => {
+  const story = new Story({ backend, tempo: "split", seed: 3, commits: "slow" });
+  await story.put({ delaySeconds: 60 });
+  const underWay: (boolean | undefined)[] = [];
+  story.onAlarm = async () => underWay.push(story.world.life?.commits.underWay);
+  await script.ownAlarm(story, 1);
+  await story.wait(10);
+  expect(underWay).toEqual([false]);
+  expect(await finish(story)).toEqual([]);
+});
+
 it("an own alarm that dies while the last message goes in the same call is repeated", async () => {
   const story = told({ backend: "sqlite", tempo: "joined", deaths: 1 });
   await story.put({ delaySeconds: 5, expiresInSeconds: 2 });

@@ -122,4 +122,12 @@ export const ALARMS: readonly Mutation[] = [
     replace: "!info",
     finders: [runtime("alarm-no-info")],
   },
+  {
+    name: "calls the object's own alarm before it is durable that it is called",
+    file: "alarm/slot.ts",
+    within: "runOwn",
+    find: "if (ours) await durable();",
+    replace: "if (ours) await new Promise((resolve) => setTimeout(resolve));",
+    finders: [model("own-dies", "is called once it is durable")],
+  },
 ];

@@ -3,14 +3,6 @@ import { type Mutation, stories } from "./mutation.ts";
 
 export const STORIES: readonly Mutation[] = [
   {
-    name: "calls the object's own alarm before it is durable that it is called",
-    file: "alarm/slot.ts",
-    within: "runOwn",
-    find: "if (ours) await durable();",
-    replace: "if (ours) await new Promise((resolve) => setTimeout(resolve));",
-    finders: [stories],
-  },
-  {
     name: "keeps in memory what an inner transaction has rolled back",
     file: "write/transaction.ts",
     within: "inTransaction",
