@@ -126,7 +126,7 @@ export function toWebhook<M = unknown>(
     const posting = { ...common, sign: await signer(keys) };
     const origins = posts(messages, delivery);
     if (targets)
-      return targets.send(
+      return await targets.send(
         Array.from(origins, ([target, posts]) => groupOf(target, posts, posting, urls)),
         delivery,
       );

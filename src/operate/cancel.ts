@@ -86,7 +86,7 @@ export function cancellerOf(parts: Parts, { reader, queue }: Delivery, scan: Sca
       const behind = kind === "s" && position !== undefined ? ({ kind, key: "", position: position - 1 } as const) : undefined;
       for await (const { row, ...read } of scan.messages(kind, behind)) {
         if (kind === "s" && position !== undefined && read.position > position) break;
-        if (idOf(read) === id) return removalOf(kind, row, read, rollbacks);
+        if (idOf(read) === id) return await removalOf(kind, row, read, rollbacks);
       }
     }
     return null;

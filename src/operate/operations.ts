@@ -35,7 +35,12 @@ function asGiven<T>(list: T): T {
 /** So many ends of pages are remembered. */
 const MOST_ENDS = 1000;
 
-/** The operations of one object's manager. `wake` arms the next wake-up, and is called in the turn of the writes. */
+/**
+ * The operations of one object's manager. What may reject immediately is awaited where it is returned: at compatibility dates before 2026-03-10 a
+ * rejection that is only passed on counts as unhandled.
+ *
+ * `wake` arms the next wake-up, and is called in the turn of the writes.
+ */
 export function operations(parts: Parts, wake: () => Promise<void> | undefined): object {
   const { store, delivery, timers } = parts;
   const made = new Map<Delivery, Operations>();
@@ -72,7 +77,7 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
     for (const each of chosen) one(each);
     // The header says whose alarm is set from now on.
     const woken = wake();
-    return Promise.all([store.saveHeader(), woken]);
+    return await Promise.all([store.saveHeader(), woken]);
   }
 
   async function total(chosen: readonly Delivery[], one: (operations: Operations) => Promise<number>): Promise<number> {
@@ -87,7 +92,7 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
     async list(options?: OutboxListOptions) {
       const { destination, ...rest } = listOptions(options);
       const all = await meant(destination === undefined ? undefined : { destination });
-      if (all.length === 1) return operationsOf(all[0] as Delivery).list(rest);
+      if (all.length === 1) return await operationsOf(all[0] as Delivery).list(rest);
       const { state = "pending", after } = rest;
       const most = within1000(rest.limit);
       const begun = after === undefined ? undefined : await endOf(all, state, after);
@@ -105,13 +110,13 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
 
     async redrive(ids?: string[], options?: DestinationOption) {
       const given = asGiven(ids);
-      return total(await meant(options), (each) => each.redrive(given));
+      return await total(await meant(options), (each) => each.redrive(given));
     },
 
     async discard(ids: string[], options?: DestinationOption) {
       const given = asGiven(ids);
       const wanted = new Set(Array.isArray(given) ? given : []);
-      return total(await meant(options), async (each) => {
+      return await total(await meant(options), async (each) => {
         const count = await each.discard(given);
         // Those that are no dead letters may have failed, and wait.
         return count < wanted.size ? count + (await each.discardTried(wanted)) : count;
@@ -165,12 +170,12 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
       if (typeof deadLetters !== "boolean") throw expected("options.deadLetters", "a boolean", deadLetters);
       if (typeof name !== "string") throw expected("name", "the name of a destination", name);
       const [one] = await meant({ destination: name });
-      return drop(parts, one as Delivery, deadLetters);
+      return await drop(parts, one as Delivery, deadLetters);
     },
 
     async newEpoch() {
       for (let first = gate(parts); first; first = gate(parts)) await first;
-      return store.newEpoch();
+      return await store.newEpoch();
     },
   };
 

@@ -74,7 +74,7 @@ export function replacerOf(parts: Parts): Replace {
         // Not awaited in here: what else reads and then writes need not wait until it is durable.
         return { done: put(replacement) };
       });
-      if (begun) return begun.done;
+      if (begun) return await begun.done;
       await gate(parts);
     }
   };
