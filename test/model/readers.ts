@@ -1,0 +1,312 @@
+/** Stories of several destinations on the model: what happens to them, to the object and to its deployments, and what must hold at the end. */
+import fc from "fast-check";
+import { expect } from "vitest";
+import { type OutboxDelivery, type OutboxManager, type OutboxMessage, withTransactionalOutbox } from "../../src/index.ts";
+import { Died, type ObjectClass, World } from "./world.ts";
+
+interface Msg {
+  readonly n: number;
+  readonly type: string;
+}
+
+interface Box {
+  readonly outbox: OutboxManager<Msg>;
+}
+
+/** So many steps are enough for every story. */
+const MOST_STEPS = 200_000;
+
+const NAMES = ["a", "b", "c", "d", "e"] as const;
+const TYPES = ["x", "y", "z"] as const;
+
+/** What a destination does with its calls until it is told otherwise. */
+type Mode = "takes" | "throws" | "hangs" | "retries some" | "rejects some" | "breaks" | "slow";
+const MODES = ["takes", "takes", "throws", "hangs", "retries some", "rejects some", "breaks", "slow"] as const;
+
+export interface Destination {
+  readonly types: readonly string[] | undefined;
+  readonly batchSize: number;
+  readonly ordering: "strict" | "batch";
+}
+
+export type Step =
+  | { readonly do: "put"; readonly count: number; readonly type: number; readonly key: number; readonly delay: number }
+  | { readonly do: "replace"; readonly type: number; readonly id: number; readonly delay: number; readonly waits: boolean }
+  | { readonly do: "undo"; readonly count: number; readonly what: "put" | "pause" | "cancel" | "redrive" }
+  | { readonly do: "mode"; readonly destination: number; readonly mode: Mode }
+  | { readonly do: "crash"; readonly steps: number }
+  | { readonly do: "wait"; readonly seconds: number }
+  | { readonly do: "deploy"; readonly without: number }
+  | { readonly do: "pause" | "resume" | "redrive" | "flush"; readonly destination: number }
+  | { readonly do: "cancel"; readonly back: number; readonly destination: number }
+  | { readonly do: "evict" };
+
+export interface ReadersStory {
+  readonly backend: "sqlite" | "kv";
+  readonly tempo: "joined" | "split";
+  readonly immediate: boolean;
+  readonly destinations: readonly [Destination, Destination, Destination, Destination, Destination];
+  /** So many of the destinations exist. */
+  readonly count: number;
+  readonly steps: readonly Step[];
+}
+
+const place = fc.nat(NAMES.length - 1);
+const step: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      do: fc.constant("put" as const),
+      count: fc.oneof(fc.nat(4), fc.integer({ min: 20, max: 70 })),
+      type: fc.nat(2),
+      key: fc.nat(5),
+      delay: fc.constantFrom(0, 0, 0, 2, 60),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant("undo" as const),
+      count: fc.nat(20),
+      what: fc.constantFrom("put", "pause", "cancel", "redrive"),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant("replace" as const),
+      type: fc.nat(2),
+      id: fc.nat(2),
+      delay: fc.constantFrom(0, 0, 2),
+      waits: fc.boolean(),
+    }),
+  },
+  { weight: 5, arbitrary: fc.record({ do: fc.constant("mode" as const), destination: place, mode: fc.constantFrom(...MODES) }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant("crash" as const), steps: fc.integer({ min: 1, max: 40 }) }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant("wait" as const), seconds: fc.constantFrom(0.01, 0.2, 3, 40, 400) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("deploy" as const), without: fc.nat(NAMES.length) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constantFrom("pause" as const, "resume" as const, "redrive" as const, "flush" as const),
+      destination: fc.nat(NAMES.length),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("cancel" as const), back: fc.nat(30), destination: fc.nat(NAMES.length) }) },
+  { weight: 1, arbitrary: fc.constant({ do: "evict" as const }) },
+) as fc.Arbitrary<Step>;
+
+const destination: fc.Arbitrary<Destination> = fc.record({
+  types: fc.option(fc.subarray([...TYPES], { minLength: 1 }), { nil: undefined, freq: 2 }),
+  batchSize: fc.constantFrom(1, 7, 32, 100),
+  ordering: fc.constantFrom("strict" as const, "batch" as const),
+});
+export const story: fc.Arbitrary<ReadersStory> = fc.record({
+  backend: fc.constantFrom("sqlite" as const, "kv" as const),
+  tempo: fc.constantFrom("joined" as const, "split" as const),
+  immediate: fc.boolean(),
+  destinations: fc.tuple(destination, destination, destination, destination, destination),
+  count: fc.integer({ min: 1, max: NAMES.length }),
+  steps: fc.array(step, { minLength: 1, maxLength: 25 }),
+});
+
+/**
+ * Plays a story and asserts that each destination gets every message that it takes, or has it as a dead letter, and none that was rolled back.
+ * Returns how many steps it took.
+ *
+ * @param crashAt the steps at which the object dies, besides what the story orders
+ */
+export async function played(
+  { backend, tempo, immediate, destinations, count, steps }: ReadersStory,
+  crashAt: readonly number[] = [],
+): Promise<number> {
+  let last = 0;
+  const stored = new Map<number, { type: string; key: number; id: string; chain?: number }>();
+  /** The last message that was put in the place of others of its id. */
+  const latest = new Map<number, number>();
+  /** Nobody knows whether these were stored. */
+  const maybe = new Set<number>();
+  const undone = new Set<number>();
+  const cancelled = new Map<string, Set<number>>(NAMES.map((name) => [name, new Set()]));
+  const taken = new Map<string, number[]>(NAMES.map((name) => [name, []]));
+  const modes = new Map<string, Mode>();
+  let left: ReadonlySet<string> = new Set();
+  const names = NAMES.slice(0, count);
+  const optionsOf = (name: string): Destination => destinations[NAMES.indexOf(name as "a")] as Destination;
+
+  const sendOf = (name: string) => async (messages: OutboxMessage<Msg>[], delivery: OutboxDelivery) => {
+    const mode = modes.get(name) ?? "takes";
+    const numbers = messages.map(({ msg }) => msg.n);
+    if (mode === "hangs") await new Promise<void>(() => {});
+    if (mode === "throws") {
+      await world.outside(() => {});
+      throw new Error("down");
+    }
+    if (mode === "breaks" && numbers.some((n) => n % 5 === 0)) throw new Error("broken");
+    const kept = new Set<number>();
+    for (const { id, msg } of messages) {
+      if (mode === "retries some" && msg.n % 3 === 0) delivery.retry(id, { delaySeconds: 1 + (msg.n % 2), countAttempt: false });
+      else if (mode === "rejects some" && msg.n % 4 === 0) delivery.reject(id, "no");
+      else continue;
+      kept.add(msg.n);
+    }
+    await world.outside(() => void taken.get(name)?.push(...numbers.filter((n) => !kept.has(n))), mode === "slow" ? 500 : 0);
+  };
+  const classOf = () => {
+    const Plain = class {
+      readonly outbox: OutboxManager<Msg>;
+      readonly destinations = Object.fromEntries(
+        names
+          .filter((name) => !left.has(name))
+          .map((name) => {
+            const { types, ...options } = optionsOf(name);
+            return [name, { send: sendOf(name), from: "start", ...options, ...(types && { types }) }];
+          }),
+      );
+      constructor(
+        readonly ctx: DurableObjectState,
+        env: { OUTBOX_MANAGER: OutboxManager<Msg> },
+      ) {
+        this.outbox = env.OUTBOX_MANAGER;
+      }
+      // Takes what no other does.
+      async sendMessages(): Promise<void> {}
+    };
+    const retry = { minDelaySeconds: 1, maxDelaySeconds: 8, jitter: 0 };
+    return withTransactionalOutbox(Plain as never, { retry, dispatch: immediate ? "immediate" : "alarm" }) as unknown as ObjectClass<Box>;
+  };
+  const world = new World<Box>({ backend, tempo, seed: 1, crashAt }, classOf);
+  // Nothing goes on for ever.
+  world.committed = () => {
+    if (world.steps > MOST_STEPS) world.loop.fail(new Error(`The object always has something to do: ${world.trace.slice(-20)}`));
+  };
+  const act = async <R>(body: (outbox: Box["outbox"]) => Promise<R>): Promise<R | undefined> => {
+    try {
+      return await world.act(({ outbox }) => body(outbox));
+    } catch (error) {
+      if (error instanceof Died) return undefined;
+      throw error;
+    }
+  };
+  const nameOf = (place: number): { destination: string } | undefined => {
+    const name = NAMES[place];
+    return name !== undefined && names.includes(name) && !left.has(name) ? { destination: name } : undefined;
+  };
+
+  // The header names every destination from the first message on.
+  const begun: Step = { do: "put", count: 1, type: 0, key: 0, delay: 0 };
+  for (const step of [begun, ...steps]) {
+    if (step.do === "put") {
+      const type = TYPES[step.type] as string;
+      const mine = Array.from({ length: step.count }, () => ++last);
+      for (const n of mine) maybe.add(n);
+      const options = { ...(step.key > 2 && { key: `k${step.key}` }), ...(step.delay > 0 && { delaySeconds: step.delay }) };
+      const receipts = await act((outbox) => Promise.all(mine.map((n) => outbox.put(`n:${n}`, n, { n, type }, options))));
+      for (const [i, { id }] of (receipts ?? []).entries()) {
+        stored.set(mine[i] as number, { type, key: step.key, id });
+        maybe.delete(mine[i] as number);
+      }
+    } else if (step.do === "replace") {
+      const type = TYPES[step.type] as string;
+      const n = ++last;
+      maybe.add(n);
+      latest.set(step.id, n);
+      const options = { id: `r${step.id}`, replace: true, ...(step.delay > 0 && { delaySeconds: step.delay }) };
+      const call = world.begin(({ outbox }) => outbox.put(`n:${n}`, n, { n, type }, options));
+      call.result.then(
+        ({ id }) => {
+          stored.set(n, { type, key: 0, id, chain: step.id });
+          maybe.delete(n);
+        },
+        () => {},
+      );
+      if (step.waits) await world.ending(call);
+    } else if (step.do === "undo") {
+      const mine = Array.from({ length: step.count }, () => ++last);
+      for (const n of mine) undone.add(n);
+      const id = stored.get(last - step.count - 1)?.id ?? "none";
+      await act((outbox) =>
+        outbox
+          .transaction(async (txn) => {
+            await Promise.all(mine.map((n) => txn.send({ n, type: "x" })));
+            if (step.what === "pause") await outbox.pause();
+            if (step.what === "cancel") await outbox.cancel(id);
+            if (step.what === "redrive") await outbox.redrive();
+            throw new Error("undone");
+          })
+          .catch(() => {}),
+      );
+    } else if (step.do === "mode") {
+      modes.set(NAMES[step.destination] as string, step.mode);
+    } else if (step.do === "crash") world.crashIn(step.steps);
+    else if (step.do === "wait") await world.advance(step.seconds * 1000);
+    else if (step.do === "evict") world.evict();
+    else if (step.do === "deploy") {
+      const without = NAMES[step.without];
+      left = new Set(without === undefined ? [] : [without]);
+      world.crash("a deployment");
+    } else if (step.do === "cancel") {
+      const n = last - step.back;
+      const id = stored.get(n)?.id ?? "none";
+      for (const name of names) {
+        if (left.has(name) || (nameOf(step.destination)?.destination ?? name) !== name) continue;
+        // Whether it was is not known where the object dies meanwhile.
+        const done = await act((outbox) => outbox.cancel(id, { destination: name }));
+        if (done !== false) cancelled.get(name)?.add(n);
+      }
+    } else {
+      const options = nameOf(step.destination);
+      if (step.do === "flush" && [...modes.values()].includes("hangs")) continue;
+      await act(async (outbox) => void (step.do === "redrive" ? await outbox.redrive(undefined, options) : await outbox[step.do](options)));
+    }
+  }
+
+  // All is well again, and everything is there again.
+  modes.clear();
+  if (world.crashes === 0) await world.rest();
+  left = new Set();
+  world.crash("the last deployment");
+  for (let round = 0; round < 3; round++) {
+    await act((outbox) => outbox.resume());
+    await world.rest();
+  }
+  const dead = new Map<string, Set<number>>();
+  for (const name of names) {
+    const letters = (await act((outbox) => outbox.list({ state: "dead", destination: name, limit: 1000 }))) ?? [];
+    dead.set(name, new Set(letters.map(({ msg }) => msg.n)));
+  }
+  const stats = await act((outbox) => outbox.stats());
+  await world.rest();
+  for (const name of names) {
+    const { types } = optionsOf(name);
+    const seen = new Set([...(taken.get(name) ?? []), ...(dead.get(name) ?? []), ...(cancelled.get(name) ?? [])]);
+    const mine = [...stored].filter(([, { type }]) => types === undefined || types.includes(type)).map(([n]) => n);
+    // One that was replaced in time nobody gets.
+    const isReplaced = (n: number): boolean => {
+      const chain = stored.get(n)?.chain;
+      return chain !== undefined && (latest.get(chain) ?? 0) > n;
+    };
+    expect([name, mine.filter((n) => !seen.has(n) && !isReplaced(n))]).toEqual([name, []]);
+    const known = new Set([...mine, ...maybe]);
+    expect([name, (taken.get(name) ?? []).filter((n) => undone.has(n) || !known.has(n))]).toEqual([name, []]);
+    expect([name, stats?.destinations[name]]).toMatchObject([name, { pending: 0, delayed: 0, blocked: 0, dead: dead.get(name)?.size }]);
+    // The first time that each was taken, those of one key in the order in which they were put.
+    for (const key of [3, 4, 5]) {
+      const first = [...new Set(taken.get(name))].filter((n) => stored.get(n)?.key === key && !dead.get(name)?.has(n));
+      const isRedriven = steps.some((step) => step.do === "redrive");
+      // With full batches the next of its key is in hand with one that is set aside, and comes again.
+      const isBatch = optionsOf(name).ordering === "batch" && steps.some((step) => step.do === "mode" && step.mode === "retries some");
+      if (!isRedriven && !isBatch) expect([name, key, first]).toEqual([name, key, [...first].sort((a, b) => a - b)]);
+    }
+    // Without a failure nothing comes twice.
+    const isEvicted = immediate && steps.some((step) => step.do === "evict");
+    const isCalm = world.crashes === 1 && !isEvicted && steps.every((step) => step.do !== "mode" || NAMES[step.destination] !== name);
+    if (isCalm) expect([name, (taken.get(name) ?? []).length]).toEqual([name, new Set(taken.get(name)).size]);
+  }
+  expect(world.disk.alarm).toBeNull();
+  // Ids are remembered for five minutes.
+  const rows = [...world.disk.rows.keys()].filter((key) => key.startsWith("\u{10FFFF}") && !/^.{1,2}outbox\/[ir]/su.test(key));
+  const letters = [...dead.values()].reduce((sum, { size }) => sum + size, 0);
+  expect(rows.length - letters).toBeLessThanOrEqual(1);
+  return world.steps;
+}
