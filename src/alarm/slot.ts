@@ -36,14 +36,14 @@ export interface AlarmSlot {
   /** Does what is due, although the platform has not called: its alarm is late. */
   late: () => Promise<void>;
   /** After a start: learns what the native slot holds and repairs the wake-up. */
-  load(wake: number): Promise<void>;
+  load(wakeAt: number): Promise<void>;
   /**
    * Sets the outbox's wake-up, in the turn in which its rows are written. `NEVER` hands the slot back to the object.
    * Returns a promise where the alarm had to be set.
    *
    * @param now arm it although the platform would repeat its call: it gives up after seven, and does not know our delays
    */
-  setWake(wake: number, now?: boolean): Promise<void> | undefined;
+  setWake(wakeAt: number, now?: boolean): Promise<void> | undefined;
   /** Whether the alarm is set already for something that is due at this time, as after every put of a burst but the first. */
   stands(now: number): boolean;
   /** Memory has been rolled back: what is to start within the call under way starts by what is known again. */
@@ -80,14 +80,14 @@ export function alarmSlot(
   let firing = 0;
   /** The platform's call has not returned: a little longer than `firing`. */
   let called = false;
-  /** The call under way is the platform's, which repeats it if we die: until it ends, nothing needs to be armed. */
-  let guarded = false;
+  /** The call under way is the platform's, which repeats it if we die: until it ends, nothing needs to be set. */
+  let platformWillRetry = false;
   /** The outbox's alarm whose handler has returned, while the platform would repeat it should we die: it is not over before all is durable. */
   let settling = NOTHING;
-  /** No alarm is armed at or before this: the platform may lose one that is not after the alarm that fired last. */
-  let floor = 0;
+  /** No alarm is set at or before this: the platform may lose one that is not after the alarm that fired last. */
+  let lastFiredAt = 0;
   /** The object's own alarm as the marker had it at the start: it holds if the marker's alarm is called once more. */
-  let kept: { readonly own: OwnAlarm | null; readonly firing: number; readonly called: boolean } | null = null;
+  let ownAlarmAtStart: { readonly own: OwnAlarm | null; readonly firing: number; readonly called: boolean } | null = null;
   /** Changes when a call of the platform begins, and when it ends. */
   let call = 0;
   /** The earliest time for which this life has set the slot. */
@@ -123,40 +123,40 @@ export function alarmSlot(
 
   /** No alarm is set before this: outside a call the one that fired last no longer matters, which a clock that was ahead would put far off. */
   function after(): number {
-    return called || floor < store.now() + LATE_MS ? floor + 1 : 0;
+    return called || lastFiredAt < store.now() + LATE_MS ? lastFiredAt + 1 : 0;
   }
 
   /** Whether an alarm of the outbox is late. It is left as it is: the platform will still call, and setting it again would make it wait anew. */
   function isLate(): boolean {
-    return !firing && memory.armed <= store.now() - LATE_MS;
+    return !firing && memory.nativeAlarmAt <= store.now() - LATE_MS;
   }
 
   /** Brings the native slot in line; nothing to wait for when it was. */
   function sync(): Promise<void> | undefined {
-    const { own, wake, armed, running } = memory;
+    const { ownAlarm: own, wakeAt, nativeAlarmAt, runningAlarm: running } = memory;
     // Where the platform would not repeat the call, the slot is set for what follows should the handler die.
     const due = (own ?? (running && retryOf(running)))?.due ?? NEVER;
     const now = store.now();
     cancel();
     // The platform makes one call at a time. While it lasts both sides fire from here: neither waits for the end of the other.
-    if (firing && wake < NEVER) {
+    if (firing && wakeAt < NEVER) {
       if (own) cancels.push(timers.after(own.due - now, () => isDue(own.due) && startOwn()));
-      if (ownRun) cancels.push(timers.after(Math.max(wake, leased && leased + ALONE_MS) - now, () => isDue(wake) && deliverNow()));
+      if (ownRun) cancels.push(timers.after(Math.max(wakeAt, leased && leased + ALONE_MS) - now, () => isDue(wakeAt) && deliverNow()));
     }
     // At its end the slot is set once.
-    if (guarded) return;
-    const time = Math.max(Math.min(wake, due), now + 1, after());
+    if (platformWillRetry) return;
+    const time = Math.max(Math.min(wakeAt, due), now + 1, after());
     const late = isLate();
-    const ours = armed === memory.stale && !unsure;
+    const ours = nativeAlarmAt === memory.outboxAlarmAt && !unsure;
     if (time === NEVER && ours && (keep || late)) return;
     // One that is late covers what is due now, which the object does by itself. For what is due later it is set anew, with patience.
-    const covers = armed <= time && (!late || time <= now + LATE_MS || !watch.mayArm(now));
+    const covers = nativeAlarmAt <= time && (!late || time <= now + LATE_MS || !watch.mayArm(now));
     // An alarm that is set earlier stays: it costs a call at most, and moving one that is due at once would postpone it. When nothing waits
     // any more the object's own is set all the same, unless the other one is left for the next message.
-    const stands = wake === NEVER ? armed === due || armed === time || (ours && covers && (keep || late)) : covers;
+    const stands = wakeAt === NEVER ? nativeAlarmAt === due || nativeAlarmAt === time || (ours && covers && (keep || late)) : covers;
     if (stands && time < NEVER) return;
-    memory.armed = time;
-    if (time === NEVER && armed === NEVER) return;
+    memory.nativeAlarmAt = time;
+    if (time === NEVER && nativeAlarmAt === NEVER) return;
     // What is set or deleted takes the place of a repetition.
     settling = NOTHING;
     if (time === NEVER) {
@@ -164,10 +164,10 @@ export function alarmSlot(
       return;
     }
     // Unless it is exactly the object's own.
-    if (time !== due) memory.stale = time;
+    if (time !== due) memory.outboxAlarmAt = time;
     // The slot's time must tell the next life whose it is.
-    if (own && wake === NEVER && time > due) {
-      memory.own = { ...own, due: time };
+    if (own && wakeAt === NEVER && time > due) {
+      memory.ownAlarm = { ...own, due: time };
       unwatched(store.saveHeader());
     }
     watch.armed(time, now, late);
@@ -180,13 +180,13 @@ export function alarmSlot(
   }
 
   function repair(alarm: number): void {
-    memory.armed = alarm > store.now() ? alarm : NEVER;
+    memory.nativeAlarmAt = alarm > store.now() ? alarm : NEVER;
     if (sync()) emit({ type: "repaired" });
   }
 
   const watch = watchOf(store, timers, {
     called: () => firing > 0,
-    due: () => isDue(memory.wake),
+    due: () => isDue(memory.wakeAt),
     async deliver() {
       await slot.late();
       ran = true;
@@ -199,7 +199,7 @@ export function alarmSlot(
   }
 
   function startOwn(info?: Info): void {
-    const { own } = memory;
+    const { ownAlarm: own } = memory;
     // One call of the handler at a time, as on the platform. When it ends, the slot is looked at again.
     if (!own || ownRun || !firing) return;
     const { time: scheduledTime, retryCount } = own;
@@ -207,10 +207,10 @@ export function alarmSlot(
     const native = firing === scheduledTime && (info?.retryCount ?? 0) >= retryCount;
     const told = native ? info : { ...info, scheduledTime, retryCount, isRetry: retryCount > 0 };
     const failures = told?.retryCount ?? 0;
-    memory.own = null;
-    memory.running = { time: scheduledTime, due: store.now() + PLATFORM_RETRY_MS * 2 ** failures, retryCount: failures + 1 };
+    memory.ownAlarm = null;
+    memory.runningAlarm = { time: scheduledTime, due: store.now() + PLATFORM_RETRY_MS * 2 ** failures, retryCount: failures + 1 };
     // While the slot is the object's, and has been all along, the platform counts and repeats.
-    const ours = memory.wake < NEVER || !native;
+    const ours = memory.wakeAt < NEVER || !native;
     // Should the handler die with the isolate, its next call is a retry, which waits as long and comes as seldom as on the platform.
     if (ours) unwatched(store.saveHeader());
     ownRun = runOwn(native, told, ours);
@@ -221,8 +221,8 @@ export function alarmSlot(
   /** The handler has failed before: if it dies, an alarm is set all the same, and does not depend on how often the platform has called. */
   function lease(): void {
     leased = store.now();
-    guarded = false;
-    memory.armed = NEVER;
+    platformWillRetry = false;
+    memory.nativeAlarmAt = NEVER;
     if (!sync()) unwatched(store.native.deleteAlarm());
   }
 
@@ -244,17 +244,17 @@ export function alarmSlot(
     // What memory learns while a transaction is open would go back with it.
     while (store.open) await store.open;
     // Not when the handler set or deleted its alarm before it threw: that replaces the retries.
-    const retry = failed && memory.running ? retryOf(memory.running) : null;
+    const retry = failed && memory.runningAlarm ? retryOf(memory.runningAlarm) : null;
     if (retry) {
       const due = store.now() + PLATFORM_RETRY_MS * 2 ** (retry.retryCount - 1);
-      memory.own = { ...retry, due };
+      memory.ownAlarm = { ...retry, due };
       // While nothing waits the platform itself calls again: setting the alarm would replace its retries.
-      if (guarded && native && memory.wake === NEVER) memory.armed = due;
+      if (platformWillRetry && native && memory.wakeAt === NEVER) memory.nativeAlarmAt = due;
     }
     // The platform does not know of a retry that is ours.
-    const held = memory.running !== null && memory.armed === memory.running.due;
-    const saved = leased || held || memory.runningAtRest || (memory.own?.retryCount && memory.armed !== memory.own.due);
-    memory.running = ownRun = null;
+    const held = memory.runningAlarm !== null && memory.nativeAlarmAt === memory.runningAlarm.due;
+    const saved = leased || held || memory.isRunningAtRest || (memory.ownAlarm?.retryCount && memory.nativeAlarmAt !== memory.ownAlarm.due);
+    memory.runningAlarm = ownRun = null;
     leased = 0;
     // Both in one commit.
     sync();
@@ -277,31 +277,36 @@ export function alarmSlot(
   async function setOwn(own: OwnAlarm | null, write: (time: number) => Promise<void>): Promise<void> {
     // What is not after the alarm that fired last the platform may lose.
     const due = own ? Math.max(own.time, after()) : NEVER;
-    memory.own = own && { ...own, due };
-    memory.running = kept = null;
-    if (memory.wake === NEVER) {
+    memory.ownAlarm = own && { ...own, due };
+    memory.runningAlarm = ownAlarmAtStart = null;
+    if (memory.wakeAt === NEVER) {
       // The slot is the object's. What it sets replaces the call under way, which the platform no longer repeats.
-      guarded = false;
+      platformWillRetry = false;
       settling = NOTHING;
       const written = write(due);
-      const forgotten = memory.armed === memory.stale || (own !== null && (own.time <= memory.firing || due > own.time));
-      memory.armed = due;
+      const forgotten =
+        memory.nativeAlarmAt === memory.outboxAlarmAt || (own !== null && (own.time <= memory.outboxAlarmAtRest || due > own.time));
+      memory.nativeAlarmAt = due;
       // The marker must not take the object's alarm for the one that it has replaced.
       if (forgotten) await store.saveHeader();
       return written;
     }
     // The handler may end the call in a way after which the platform does not repeat it.
-    if (ownRun) guarded = false;
+    if (ownRun) platformWillRetry = false;
     // An alarm of the outbox's that is believed to be set may have been lost before: it must not stand in for the object's own.
-    if (memory.armed === due && !guarded) memory.armed = NEVER;
+    if (memory.nativeAlarmAt === due && !platformWillRetry) memory.nativeAlarmAt = NEVER;
     if (own) unsure = true;
     const saved = store.saveHeader();
     sync();
     return saved;
   }
 
-  store.leftover = () =>
-    guarded ? firing : memory.armed === memory.stale && (keep || memory.own || isLate()) ? memory.stale : settling.time;
+  store.outboxAlarmLeft = () =>
+    platformWillRetry
+      ? firing
+      : memory.nativeAlarmAt === memory.outboxAlarmAt && (keep || memory.ownAlarm || isLate())
+        ? memory.outboxAlarmAt
+        : settling.time;
 
   const slot: AlarmSlot = {
     handler: null,
@@ -309,16 +314,16 @@ export function alarmSlot(
 
     now: () => Math.max(firing, store.now()),
 
-    async load(wake) {
-      if (wake === NEVER && !slot.handler) return;
+    async load(wakeAt) {
+      if (wakeAt === NEVER && !slot.handler) return;
       const alarm = (await store.native.getAlarm()) ?? NEVER;
-      memory.armed = alarm;
-      memory.wake = wake;
-      memory.runningAtRest = ownDied = memory.own?.running === true;
-      if (memory.own) memory.own = ownAlarm(memory.own.time, memory.own);
-      if (wake < NEVER) {
+      memory.nativeAlarmAt = alarm;
+      memory.wakeAt = wakeAt;
+      memory.isRunningAtRest = ownDied = memory.ownAlarm?.running === true;
+      if (memory.ownAlarm) memory.ownAlarm = ownAlarmAt(memory.ownAlarm.time, memory.ownAlarm);
+      if (wakeAt < NEVER) {
         // What is set is the outbox's, unless it is the object's own.
-        if (alarm < NEVER && alarm !== memory.own?.due) memory.stale = alarm;
+        if (alarm < NEVER && alarm !== memory.ownAlarm?.due) memory.outboxAlarmAt = alarm;
         if (ownDied) {
           // A run beside it has died with it, and not of what it had in hand. The next death is another matter.
           store.absolve();
@@ -331,30 +336,30 @@ export function alarmSlot(
         return;
       }
       // Paused while a call was under way that never ended.
-      if (memory.firing) store.suspect();
+      if (memory.outboxAlarmAtRest) store.suspect();
       // The crash may have come after the last message was cleared and before the slot was handed back: that alarm is not the object's.
-      memory.stale = memory.firing;
-      if (alarm <= memory.stale) sync();
+      memory.outboxAlarmAt = memory.outboxAlarmAtRest;
+      if (alarm <= memory.outboxAlarmAt) sync();
       else {
-        kept = { own: memory.own, firing: memory.stale, called: alarm === NEVER };
+        ownAlarmAtStart = { own: memory.ownAlarm, firing: memory.outboxAlarmAt, called: alarm === NEVER };
         // Where it is a retry, only the header knows of what.
-        if (memory.own?.due !== alarm) memory.own = alarm < NEVER ? ownAlarm(alarm) : null;
+        if (memory.ownAlarm?.due !== alarm) memory.ownAlarm = alarm < NEVER ? ownAlarmAt(alarm) : null;
       }
     },
 
     stands(now) {
-      const { wake, armed } = memory;
-      if (wake > now || !(guarded || armed <= now + 1)) return false;
+      const { wakeAt, nativeAlarmAt } = memory;
+      if (wakeAt > now || !(platformWillRetry || nativeAlarmAt <= now + 1)) return false;
       watch.look();
       return true;
     },
 
-    setWake(wake, now) {
-      if (now) guarded = false;
-      memory.wake = wake;
-      const armed = sync();
-      if (!armed && wake < NEVER) watch.look();
-      return armed;
+    setWake(wakeAt, now) {
+      if (now) platformWillRetry = false;
+      memory.wakeAt = wakeAt;
+      const set = sync();
+      if (!set && wakeAt < NEVER) watch.look();
+      return set;
     },
 
     rolledBack: () => void sync(),
@@ -364,53 +369,57 @@ export function alarmSlot(
       deliver = run;
       call++;
       called = true;
-      const { armed } = memory;
+      const { nativeAlarmAt } = memory;
       // `runDurableObjectAlarm` calls for what the outbox wants to do next, as if its time had come.
-      const early = !info && poolAsked && memory.wake < NEVER;
-      firing = info?.scheduledTime ?? Math.max(Math.min(armed, store.now()), early ? memory.wake : 0);
+      const early = !info && poolAsked && memory.wakeAt < NEVER;
+      firing = info?.scheduledTime ?? Math.max(Math.min(nativeAlarmAt, store.now()), early ? memory.wakeAt : 0);
       // One that the outbox has left set is the only one there is, whatever its time.
       // But the object's own may have been called for as the object started: then the slot was empty, and this life has set it later.
-      const isOwn = info && kept?.called && firing > kept.firing && firing < earliest;
-      const shared = !isOwn && (memory.wake < NEVER || firing <= memory.stale || (armed < NEVER && armed === memory.stale));
+      const isOwn = info && ownAlarmAtStart?.called && firing > ownAlarmAtStart.firing && firing < earliest;
+      const shared =
+        !isOwn &&
+        (memory.wakeAt < NEVER || firing <= memory.outboxAlarmAt || (nativeAlarmAt < NEVER && nativeAlarmAt === memory.outboxAlarmAt));
       // An alarm that was set since the platform began its call takes the place of the call's repetition.
-      const repeated = memory.own?.time === firing && memory.own.due === armed;
-      guarded = !!info && (armed <= firing || armed === NEVER || repeated);
-      if (guarded) memory.armed = NEVER;
-      if (!early) floor = Math.max(floor, firing);
+      const repeated = memory.ownAlarm?.time === firing && memory.ownAlarm.due === nativeAlarmAt;
+      platformWillRetry = !!info && (nativeAlarmAt <= firing || nativeAlarmAt === NEVER || repeated);
+      if (platformWillRetry) memory.nativeAlarmAt = NEVER;
+      if (!early) lastFiredAt = Math.max(lastFiredAt, firing);
       if (info) watch.heard();
       // The marker's alarm is called once more: what it remembers of the object's own holds.
-      if (kept?.own && (firing <= kept.firing || firing === kept.own.due)) memory.own ??= kept.own;
-      kept = null;
-      if (shared) memory.stale = memory.armed === memory.stale ? memory.stale : firing;
+      if (ownAlarmAtStart?.own && (firing <= ownAlarmAtStart.firing || firing === ownAlarmAtStart.own.due))
+        memory.ownAlarm ??= ownAlarmAtStart.own;
+      ownAlarmAtStart = null;
+      if (shared) memory.outboxAlarmAt = memory.nativeAlarmAt === memory.outboxAlarmAt ? memory.outboxAlarmAt : firing;
       // A call that says nothing of itself is for what is due. Not the platform's is one that comes early, and one that follows a deletion.
-      const byHand = !info && !early && (deleted || (armed > store.now() && armed < NEVER));
+      const byHand = !info && !early && (deleted || (nativeAlarmAt > store.now() && nativeAlarmAt < NEVER));
       // While the slot is the object's, every call is the object's, whether or not we saw it set.
-      if (!shared || byHand) memory.own ??= deleted ?? ownAlarm(firing);
+      if (!shared || byHand) memory.ownAlarm ??= deleted ?? ownAlarmAt(firing);
       deleted = null;
       poolAsked = false;
       thrown = [];
-      const { own } = memory;
+      const { ownAlarm: own } = memory;
       const again = info && own?.time === firing && info.retryCount >= own.retryCount;
       if (own && (isDue(own.due) || again || byHand || (!info && !shared))) startOwn(info);
       else sync();
       const died = shared && !!info?.retryCount && !ran && !ownDied;
       ownDied = false;
       try {
-        const due = isDue(memory.wake) && !leased;
+        const due = isDue(memory.wakeAt) && !leased;
         if (due) await run(died);
         await ownEnd();
         await delivering;
-        if (!due && isDue(memory.wake)) await run(false);
+        if (!due && isDue(memory.wakeAt)) await run(false);
         await ownEnd();
       } finally {
-        if (guarded && shared && thrown.length === 0) settle(firing);
+        if (platformWillRetry && shared && thrown.length === 0) settle(firing);
         firing = 0;
         call++;
-        guarded = false;
+        platformWillRetry = false;
         ran = true;
         deliver = delivering = null;
         // An alarm whose time has passed during the call may have been taken by it.
-        if (memory.armed <= store.now() && Math.min(memory.wake, memory.own?.due ?? NEVER) < NEVER) memory.armed = NEVER;
+        if (memory.nativeAlarmAt <= store.now() && Math.min(memory.wakeAt, memory.ownAlarm?.due ?? NEVER) < NEVER)
+          memory.nativeAlarmAt = NEVER;
         sync();
         called = false;
       }
@@ -418,26 +427,27 @@ export function alarmSlot(
     },
 
     snapshot() {
-      const before = { call, guarded, settling, kept, earliest };
+      const before = { call, platformWillRetry, settling, ownAlarmAtStart, earliest };
       return () => {
         deleted = null;
         earliest = before.earliest;
         // A call that began or ended meanwhile is no part of the transaction.
-        if (call === before.call) ({ guarded, settling, kept } = before);
+        if (call === before.call) ({ platformWillRetry, settling, ownAlarmAtStart } = before);
       };
     },
 
     forget() {
-      memory.own = memory.running = null;
-      memory.armed = NEVER;
+      memory.ownAlarm = memory.runningAlarm = null;
+      memory.nativeAlarmAt = NEVER;
       sync();
     },
 
     methods: {
       getAlarm: async (options) => {
-        const { own, wake, armed, stale } = memory;
-        if (wake === NEVER && !firing && !(own && own.due > own.time) && armed !== stale) return store.native.getAlarm(options);
-        poolAsked = !own && wake < NEVER && isTestPool();
+        const { ownAlarm: own, wakeAt, nativeAlarmAt, outboxAlarmAt } = memory;
+        if (wakeAt === NEVER && !firing && !(own && own.due > own.time) && nativeAlarmAt !== outboxAlarmAt)
+          return store.native.getAlarm(options);
+        poolAsked = !own && wakeAt < NEVER && isTestPool();
         return poolAsked ? store.native.getAlarm() : (own?.time ?? null);
       },
 
@@ -446,12 +456,14 @@ export function alarmSlot(
         if (!slot.handler) throw expected("alarm", "a handler of the class", null);
         const time = Math.trunc(Number(scheduledTime));
         if (!(time > 0 && time < LAST_DATE) || typeof scheduledTime === "boolean") throw expected("scheduledTime", "a time", scheduledTime);
-        return setOwn(ownAlarm(Math.max(time, store.now())), (due) => store.native.setAlarm(due > after() ? scheduledTime : due, options));
+        return setOwn(ownAlarmAt(Math.max(time, store.now())), (due) =>
+          store.native.setAlarm(due > after() ? scheduledTime : due, options),
+        );
       },
 
       async deleteAlarm(options) {
-        if (memory.wake < NEVER) {
-          deleted = memory.own;
+        if (memory.wakeAt < NEVER) {
+          deleted = memory.ownAlarm;
           timers.after(0, () => {
             deleted = null;
           });
@@ -468,6 +480,6 @@ function unwatched(write: Promise<unknown>): void {
   write.catch(() => {});
 }
 
-function ownAlarm(time: number, { due, retryCount } = { due: time, retryCount: 0 }): OwnAlarm {
+function ownAlarmAt(time: number, { due, retryCount } = { due: time, retryCount: 0 }): OwnAlarm {
   return { time, due, retryCount };
 }

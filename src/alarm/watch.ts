@@ -54,19 +54,19 @@ export function watchOf(store: Store, timers: Timers, slot: Watched): Watch {
   let again = 0;
 
   async function check(): Promise<void> {
-    const { armed } = memory;
-    const alarm = memory.wake === NEVER ? armed : ((await native.getAlarm().catch(() => armed)) ?? NEVER);
+    const { nativeAlarmAt } = memory;
+    const alarm = memory.wakeAt === NEVER ? nativeAlarmAt : ((await native.getAlarm().catch(() => nativeAlarmAt)) ?? NEVER);
     looking = false;
-    if (memory.wake === NEVER || slot.called() || delivering) return;
+    if (memory.wakeAt === NEVER || slot.called() || delivering) return;
     const now = store.now();
-    const late = armed <= now - LATE_MS;
+    const late = nativeAlarmAt <= now - LATE_MS;
     // The object's own is the platform's to repeat, which alone may know how often it has failed.
-    const lost = alarm === NEVER || (alarm <= now - LOST_MS && alarm !== memory.own?.time);
+    const lost = alarm === NEVER || (alarm <= now - LOST_MS && alarm !== memory.ownAlarm?.time);
     // It has been set meanwhile.
-    if (memory.armed !== armed) watch.look();
+    if (memory.nativeAlarmAt !== nativeAlarmAt) watch.look();
     // One that was moved to a later time is as good as one that is late: it is still there.
-    else if (!lost && late && (alarm === armed || slot.due())) await deliver();
-    else if (lost || alarm !== armed) slot.repair(alarm);
+    else if (!lost && late && (alarm === nativeAlarmAt || slot.due())) await deliver();
+    else if (lost || alarm !== nativeAlarmAt) slot.repair(alarm);
     else if (alarm <= now) watch.look(alarm + LATE_MS - now);
   }
 
@@ -78,8 +78,8 @@ export function watchOf(store: Store, timers: Timers, slot: Watched): Watch {
       });
     }
     const now = store.now();
-    const wait = memory.wake - now;
-    if (wait < AWAKE_MS && memory.armed <= now) watch.look(Math.max(CHECK_MS, wait));
+    const wait = memory.wakeAt - now;
+    if (wait < AWAKE_MS && memory.nativeAlarmAt <= now) watch.look(Math.max(CHECK_MS, wait));
   }
 
   const watch: Watch = {

@@ -49,9 +49,9 @@ export async function adoptOriginal(store: Store, maxBytes: number, arm: () => u
       }
     }
     if (last) {
-      if (own) memory.own = { time: own, due: own, retryCount: 0 };
+      if (own) memory.ownAlarm = { time: own, due: own, retryCount: 0 };
       // The alarm that starts the object was set for its tasks, too.
-      if (keys.length > 0 && !others) memory.firing = own ? Math.min(own - 1, Date.now()) : Date.now();
+      if (keys.length > 0 && !others) memory.outboxAlarmAtRest = own ? Math.min(own - 1, Date.now()) : Date.now();
       for (const key of keys) rows[key] = undefined;
     }
     if (resumed || store.undelivered() > 0) rows[memory.key] = store.header();

@@ -267,12 +267,12 @@ type IdRows = Map<string, KnownId | undefined>;
 /** Forgets that an id named the message at a position, as far as its row, which was read, still says so. */
 function forgetter(read: IdRows, rows: Record<string, unknown>): (id: string, position: number) => void {
   return (id, position) => {
-    const [named, sequence = 0, until = 0, taken] = read.get(id) ?? [];
+    const [named, sequence = 0, until = 0, reissued] = read.get(id) ?? [];
     if (named === undefined) return;
     let row: KnownId | undefined;
     // As long as the first one is stored, no other message may have its id.
-    if (named === position) row = taken?.first === undefined ? undefined : [named, sequence, OVER, taken];
-    else if (taken?.first === position) row = until === OVER ? undefined : [named, sequence, until, { id: taken.id }];
+    if (named === position) row = reissued?.first === undefined ? undefined : [named, sequence, OVER, reissued];
+    else if (reissued?.first === position) row = until === OVER ? undefined : [named, sequence, until, { id: reissued.id }];
     else return;
     read.set(id, row);
     rows[idKey(id)] = row;

@@ -99,8 +99,8 @@ export function logOf(memory: Memory, list: Reading["list"]): Log {
   const log: Log = {
     append(rows, { json, msg, bytes }, at, meta) {
       const size = bytes + MESSAGE_BYTES;
-      const { count, bytes: taken } = memory.tail;
-      if (count > 0 && (count >= ROW_MESSAGES || taken + size > ROW_MESSAGE_BYTES)) log.seal(rows);
+      const { count, bytes: tailBytes } = memory.tail;
+      if (count > 0 && (count >= ROW_MESSAGES || tailBytes + size > ROW_MESSAGE_BYTES)) log.seal(rows);
       memory.epoch ||= crypto.randomUUID();
       const position = ++memory.position;
       memory.tail = joined(memory.tail, lineOf(atRest(position, at, json, msg, meta), size));

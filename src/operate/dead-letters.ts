@@ -143,11 +143,11 @@ export function deadLettersOf(parts: Parts, { reader, queue }: Delivery, scan: S
     const row = at && (reader.held.get(at.key) ?? at);
     const last = row?.data.messages.at(-1);
     /** Others of its key may still be in the queue, and belong before it. */
-    const earlier = ({ position }: Read): boolean =>
+    const followsQueue = ({ position }: Read): boolean =>
       reader.queuedCount > 0 && position > reader.cursor.ackFloor && !(last !== undefined && position < positionOf(last));
-    const mixed = letters.filter(earlier);
-    const plain = letters.filter((letter) => !earlier(letter));
-    for (const letter of mixed) queue.join(key, [{ ...letter, more: redriven(letter) }], rows);
+    const behindQueue = letters.filter(followsQueue);
+    const plain = letters.filter((letter) => !followsQueue(letter));
+    for (const letter of behindQueue) queue.join(key, [{ ...letter, more: redriven(letter) }], rows);
     if (plain.length > 0) {
       const lines = [
         ...(row?.data.messages ?? []).map((message) => ({ stream: row?.data as Stream, message, position: positionOf(message) })),
@@ -168,7 +168,7 @@ export function deadLettersOf(parts: Parts, { reader, queue }: Delivery, scan: S
       reader.blockedCount += plain.length;
       for (const { at } of plain) reader.oldestDelayedAt = Math.min(reader.oldestDelayedAt || at, at);
     }
-    queue.wakeLane(key, rows, mixed.length > 0 || undefined);
+    queue.wakeLane(key, rows, behindQueue.length > 0 || undefined);
   }
 
   return {

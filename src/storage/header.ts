@@ -39,9 +39,9 @@ interface Field<State> {
 
 /** The fields of the object. */
 export const FIELDS: readonly Field<Memory>[] = [
-  { name: "own", memory: "own", save: ownAtRest },
+  { name: "own", memory: "ownAlarm", save: ownAtRest },
   { name: "chore", memory: "chore", save: ({ chore }) => (chore < NEVER ? chore : undefined) },
-  { name: "firing", memory: "firing", save: ({ firing }) => firing || undefined },
+  { name: "firing", memory: "outboxAlarmAtRest", save: ({ outboxAlarmAtRest }) => outboxAlarmAtRest || undefined },
   { name: "adopting", memory: "adopting", save: ({ adopting }) => adopting || undefined },
   { name: "foreign", memory: "foreign", save: ({ foreign }) => foreign || undefined },
   { name: "slots", memory: "slots", save: ({ slots }) => slots || undefined },
@@ -89,11 +89,11 @@ function hasGaps({ queuedCount, cursor }: Reader, position: number): boolean {
  * The object's own alarm. While the outbox does not want to be woken the native slot holds it, and the row need not. While its handler
  * runs, the next life must know what this one died of, should it die.
  */
-function ownAtRest({ own, running, firing, chore }: Memory, { waits }: Context): OwnAlarm | undefined {
-  if (!own && !running) return undefined;
-  const retry = running && retryOf(running);
-  const kept: OwnAlarm | null = own ?? (retry && { ...retry, running: true });
-  return kept && (waits || firing || chore < NEVER || kept.due > kept.time) ? kept : undefined;
+function ownAtRest({ ownAlarm, runningAlarm, outboxAlarmAtRest, chore }: Memory, { waits }: Context): OwnAlarm | undefined {
+  if (!ownAlarm && !runningAlarm) return undefined;
+  const retry = runningAlarm && retryOf(runningAlarm);
+  const kept: OwnAlarm | null = ownAlarm ?? (retry && { ...retry, running: true });
+  return kept && (waits || outboxAlarmAtRest || chore < NEVER || kept.due > kept.time) ? kept : undefined;
 }
 
 /**
@@ -168,7 +168,7 @@ export function headerOf(object: string): (memory: Memory, waits: boolean, start
         named += `,{"name":${narrowed(JSON.stringify(name))},"slot":${slot}${slot > 0 ? text : ""}}`;
     }
     if (named || readers.length === 0) rest += `,"readers":[${named.slice(1)}]`;
-    memory.runningAtRest = ownAtRest(memory, context)?.running === true;
+    memory.isRunningAtRest = ownAtRest(memory, context)?.running === true;
     if (ids !== remembered.ids) remembered = { ids, text: ids === NO_IDS ? "" : `,"ids":${narrowed(JSON.stringify(ids))}` };
     if (begin.epoch !== epoch || begin.base !== base) {
       begin = { epoch, base, text: `{"v":${FORMAT},"object":${quoted},"epoch":"${epoch}","base":${base},"position":` };

@@ -53,7 +53,7 @@ export async function load(store: Store, object: string): Promise<boolean> {
   if (!row || row.object === object) return memory.adopting;
   // A copy. Its messages keep the identity they had. The platform does not restore an alarm with a copy, so the
   // original's own alarm is not the copy's either.
-  memory.own = null;
+  memory.ownAlarm = null;
   await store.newEpoch();
   return memory.adopting;
 }
@@ -200,7 +200,7 @@ async function lanes(store: Store, reader: Reader): Promise<void> {
     try {
       const lane = laneIn(row);
       if (!lane) store.unreadable(key, new TypeError("This row does not say when its ordering key goes on."));
-      lanes.set(laneName(prefix, key), lane ?? { due: 0, mixed: true });
+      lanes.set(laneName(prefix, key), lane ?? { due: 0, hasRedriven: true });
       reader.delayedDueAt = Math.min(reader.delayedDueAt, lane?.due ?? 0);
     } catch (error) {
       store.unreadable(key, error);
@@ -221,5 +221,5 @@ async function lanes(store: Store, reader: Reader): Promise<void> {
 
 function laneIn(row: unknown): LaneState | undefined {
   const due: unknown = Array.isArray(row) ? row[0] : row;
-  return typeof due === "number" && due >= 0 ? { due, mixed: typeof row !== "number" } : undefined;
+  return typeof due === "number" && due >= 0 ? { due, hasRedriven: typeof row !== "number" } : undefined;
 }

@@ -40,20 +40,23 @@ export interface Memory {
   /** How many slots have been given to readers: none is given twice. */
   slots: number;
 
-  /** The object's own alarm, while the outbox has the slot. */
-  own: OwnAlarm | null;
-  /** The object's own alarm while its handler runs, as it is retried should that fail: kept until it has ended well. */
-  running: OwnAlarm | null;
-  /** The stored header says that the own alarm's handler runs, so it must be written when that ends. */
-  runningAtRest: boolean;
-  /** In a marker: the alarm that was firing for the outbox when the last message was cleared, or 0. It is not the object's own. */
-  firing: number;
-  /** When the outbox wants to run; `NEVER` while nothing waits. */
-  wake: number;
-  /** An alarm up to this time is the outbox's: should it fire when nothing waits any more, it is not the object's own. */
-  stale: number;
-  /** What the native alarm slot is believed to hold, or `NEVER`. */
-  armed: number;
+  /** The object's own alarm, while the outbox uses the native one. */
+  ownAlarm: OwnAlarm | null;
+  /** The object's own alarm while its handler runs, as it will be retried if that fails. Kept until the handler has ended. */
+  runningAlarm: OwnAlarm | null;
+  /** The stored header says that the handler of the object's own alarm is running, so it must be written when that ends. */
+  isRunningAtRest: boolean;
+  /**
+   * The time of the outbox's alarm that was firing, or still set, when the stored header was written with nothing waiting; otherwise 0. A
+   * start that finds it in the native slot must not take it for the object's own.
+   */
+  outboxAlarmAtRest: number;
+  /** When the outbox is to be woken, in milliseconds since the Unix epoch; `NEVER` while nothing waits. */
+  wakeAt: number;
+  /** The last alarm that the outbox set. One that fires at this time or earlier, with nothing waiting, is not the object's own. */
+  outboxAlarmAt: number;
+  /** The time for which the native alarm is believed to be set; `NEVER` when none is. */
+  nativeAlarmAt: number;
   /** When there is other work for the alarm than delivery; `NEVER` while there is none. */
   chore: number;
 
@@ -103,13 +106,13 @@ export function memoryOf(object: string): Memory {
     ids: NO_IDS,
     readers: [],
     slots: 0,
-    own: null,
-    running: null,
-    runningAtRest: false,
-    firing: 0,
-    wake: NEVER,
-    stale: 0,
-    armed: NEVER,
+    ownAlarm: null,
+    runningAlarm: null,
+    isRunningAtRest: false,
+    outboxAlarmAtRest: 0,
+    wakeAt: NEVER,
+    outboxAlarmAt: 0,
+    nativeAlarmAt: NEVER,
     chore: NEVER,
     adopting: false,
     foreign: 0,

@@ -89,7 +89,7 @@ export function lanesOf(prefix: string): string {
   return `${prefix}l`;
 }
 
-/** The key of the row that says when an ordering key's lane goes on: a time, in a list if it is mixed. */
+/** The key of the row that says when an ordering key's lane goes on: a time, in a list if a dead letter was redriven into the lane. */
 export function laneKey(prefix: string, key: string): string {
   return lanesOf(prefix) + JSON.stringify(key);
 }
@@ -113,10 +113,10 @@ export function idKey(id: string): string {
  * What a row says of a caller's own id: the position of the message to which it refers, and the sequence that its receipt named. `until` is
  * there where nothing else says until when that is remembered.
  */
-export type KnownId = readonly [position: number, sequence: number, until?: number, taken?: Taken];
+export type KnownId = readonly [position: number, sequence: number, until?: number, reissued?: Reissued];
 
 /** The id was put while an earlier message of it was in the hands of `sendMessages`. */
-export interface Taken {
+export interface Reissued {
   /** The position of that message, whose id it still is. Absent once it is gone for good. */
   readonly first?: number;
   /** The id of the message to which it refers now. */

@@ -79,7 +79,7 @@ export function scanOf(store: Store, reader: Reader): Scan {
       for (;;) {
         const { last } = memory;
         // A segment that may grow while the reader does something else is looked at again.
-        const growing = kind === "s" ? memory.recent.at(-1)?.key : undefined;
+        const lastSegmentKey = kind === "s" ? memory.recent.at(-1)?.key : undefined;
         let read = store.moves.count;
         const rows =
           kind === "s"
@@ -89,7 +89,7 @@ export function scanOf(store: Store, reader: Reader): Scan {
               : await store.page(reader, kind, start, LAST_NUMBER);
         let isOver = true;
         for (const row of rows) {
-          start = kind !== "s" ? `${row.key}\0` : row.key === growing ? row.key : segmentKey(segmentNumber(row.key) + 1);
+          start = kind !== "s" ? `${row.key}\0` : row.key === lastSegmentKey ? row.key : segmentKey(segmentNumber(row.key) + 1);
           for (const message of readAll(row.data, row.data.messages)) {
             if (kind === "s" && message.position <= seen) continue;
             isOver = false;
@@ -112,8 +112,8 @@ export function scanOf(store: Store, reader: Reader): Scan {
       if (typeof id !== "string") throw expected("id", "the id of a message", id);
       const [, epoch, sequence] = /^(.+)-(\d{15})$/s.exec(id) ?? [];
       if (epoch === memory.epoch) return memory.base + Number(sequence);
-      const [named, , , taken] = (await store.native.get<KnownId>(idKey(id.slice(0, 256)))) ?? [];
-      return taken?.first ?? named;
+      const [named, , , reissued] = (await store.native.get<KnownId>(idKey(id.slice(0, 256)))) ?? [];
+      return reissued?.first ?? named;
     },
   };
 }

@@ -41,8 +41,8 @@ export interface Store {
   transactions: number;
   /** How many have been rolled back. */
   rollbacks: number;
-  /** How many messages have been taken back. */
-  retracted: number;
+  /** How many messages have been taken back, because storage refused their put. */
+  retractions: number;
   /** Where messages have been that somebody may look for. */
   readonly moves: Moves;
   /** A message was put with `allowUnconfirmed` since the last sync: nothing keeps it from being sent before it is durable. */
@@ -70,8 +70,8 @@ export interface Store {
   tidy(): Promise<void>;
   /** Takes back a message whose put was refused. Returns whether it could: not once its row has been written by somebody else. */
   retract(position: number, entries: Record<string, unknown>, meta: MessageMeta | undefined, takers: readonly Reader[]): boolean;
-  /** The outbox's alarm that fires or still stands, or 0. While nothing is wanted the header remembers it: it is not the object's own. */
-  leftover: () => number;
+  /** The time of the outbox's alarm that is firing or still set, or 0. While nothing waits the header names it: it is not the object's own. */
+  outboxAlarmLeft: () => number;
   /** The header as it should stand now. */
   header(): unknown;
   /** Writes the header: after a change to what only it holds. */
@@ -131,7 +131,7 @@ export function storeOf(
     closing: false,
     transactions: 0,
     rollbacks: 0,
-    retracted: 0,
+    retractions: 0,
     moves: new Moves(),
     unconfirmed: false,
 
@@ -215,7 +215,7 @@ export function storeOf(
     },
 
     retract(position, entries, meta, takers) {
-      store.retracted++;
+      store.retractions++;
       const { position: last } = memory;
       const rows = log.retract(position, segmentsIn(Object.keys(entries)));
       if (!rows) return false;
@@ -236,11 +236,11 @@ export function storeOf(
       return true;
     },
 
-    leftover: () => 0,
+    outboxAlarmLeft: () => 0,
 
     header() {
-      const firing = store.waits() ? 0 : store.leftover();
-      memory.firing = firing;
+      const firing = store.waits() ? 0 : store.outboxAlarmLeft();
+      memory.outboxAlarmAtRest = firing;
       for (const reader of memory.readers) {
         const { breaker, cursor } = reader;
         const matters = (breaker.controls > 0 && store.undelivered() > 0) || isCounted(breaker, cursor.ackFloor);

@@ -30,8 +30,8 @@ export interface Queue {
   join(key: string | undefined, messages: readonly Waiting[], rows: Record<string, unknown>): void;
   /** Puts messages of the batch that stay and have changed into what the caller writes. */
   rewriteChanged(entries: readonly Entry[], rows: Record<string, unknown>): void;
-  /** Lets a lane be looked at again, at once. `mixed` as in its state. */
-  wakeLane(key: string, rows: Record<string, unknown>, mixed?: boolean): void;
+  /** Lets a lane be looked at again, at once. `hasRedriven` as in its state. */
+  wakeLane(key: string, rows: Record<string, unknown>, hasRedriven?: boolean): void;
   /** Runs what reads and then writes when no other such work is under way. */
   alone<R>(work: () => Promise<R>): Promise<R>;
   /** How many batches have been settled: what was read of their rows before has changed. */
@@ -62,19 +62,19 @@ export function queueOf(store: Store, reader: Reader): Queue {
     take: (limit, now, distinct, calm, beside) =>
       queue.alone(async () => {
         const batch = emptyBatch();
-        const { transactions, retracted } = store;
+        const { transactions, retractions } = store;
         queue.batch = batch;
         if (!beside) releaseBatch(reader);
         await fill(store, reader, batch, limit, now, distinct, calm);
-        if (store.open || store.transactions !== transactions || store.retracted !== retracted) return null;
+        if (store.open || store.transactions !== transactions || store.retractions !== retractions) return null;
         holdRows(reader, batch.rows);
         return batch;
       }),
 
     settle,
 
-    wakeLane(key, rows, mixed) {
-      setLane(key, 0, rows, mixed);
+    wakeLane(key, rows, hasRedriven) {
+      setLane(key, 0, rows, hasRedriven);
       copied = null;
     },
 
@@ -108,8 +108,8 @@ export function queueOf(store: Store, reader: Reader): Queue {
         const text = restored(message, message.more);
         const bytes = serializedBytes(text);
         // Others may stand between them.
-        const alone = reader.lanes.get(key)?.mixed === true;
-        const full = !row || alone || row.data.messages.length >= ROW_MESSAGES || row.bytes + bytes > ROW_MESSAGE_BYTES;
+        const hasRedriven = reader.lanes.get(key)?.hasRedriven === true;
+        const full = !row || hasRedriven || row.data.messages.length >= ROW_MESSAGES || row.bytes + bytes > ROW_MESSAGE_BYTES;
         if (!row || full || row.data.epoch !== message.stream.epoch) {
           row = { name: lanePrefix(prefix, key) + digits(message.position), bytes: 0, data: { v: 1, ...message.stream, messages: [] } };
         }
@@ -164,7 +164,7 @@ export function queueOf(store: Store, reader: Reader): Queue {
     releaseBatch(reader);
     for (const [key, entries] of joining) queue.join(key, entries, rows);
     for (const lane of batch.lanes) endLane(lane, after, joining.has(lane.key), rows, now);
-    const moved = advance(batch, rows);
+    const hasMoved = advance(batch, rows);
     // Of a lane that has changed meanwhile nothing may be left: then nobody would look at it.
     if (reader.blockedCount === 0 && reader.lanes.size > 0) {
       for (const key of reader.lanes.keys()) rows[laneKey(prefix, key)] = undefined;
@@ -172,7 +172,8 @@ export function queueOf(store: Store, reader: Reader): Queue {
     }
     if (reader.delayedCount + reader.blockedCount === 0) reader.oldestDelayedAt = reader.scheduledCount = 0;
     // Once nothing is wanted any more, the header says whose alarm stands or fires.
-    if (save || changed || moved || before !== counts() || (!store.waits() && store.leftover())) rows[memory.key] = store.header();
+    if (save || changed || hasMoved || before !== counts() || (!store.waits() && store.outboxAlarmLeft()))
+      rows[memory.key] = store.header();
     copied = null;
   }
 
@@ -229,10 +230,15 @@ export function queueOf(store: Store, reader: Reader): Queue {
     return copied as Map<string, LaneState>;
   }
 
-  function setLane(key: string, due: number, rows: Record<string, unknown>, mixed: boolean = reader.lanes.get(key)?.mixed === true): void {
-    ownLanes().set(key, { due, mixed });
+  function setLane(
+    key: string,
+    due: number,
+    rows: Record<string, unknown>,
+    hasRedriven: boolean = reader.lanes.get(key)?.hasRedriven === true,
+  ): void {
+    ownLanes().set(key, { due, hasRedriven });
     reader.delayedDueAt = Math.min(reader.delayedDueAt, due);
-    rows[laneKey(prefix, key)] = mixed ? [due] : due;
+    rows[laneKey(prefix, key)] = hasRedriven ? [due] : due;
   }
 
   /** What is next in a lane of which messages were taken: the time of its new head, or the end of the lane. */

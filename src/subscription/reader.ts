@@ -79,8 +79,8 @@ export interface Reader {
 export interface LaneState {
   /** When it goes on. */
   readonly due: number;
-  /** A message was redriven into it, and earlier ones of its key may still have been in the queue. */
-  readonly mixed?: boolean;
+  /** A dead letter was redriven into it while earlier messages of its key may still have been in the queue, which must be searched first. */
+  readonly hasRedriven?: boolean;
 }
 
 const NO_ROWS: ReadonlyMap<string, Row> = new Map();

@@ -16,11 +16,11 @@ export function register(store: Store, specs: readonly DestinationSpec[], emit: 
   const stored = memory.readers;
   const names = new Set(specs.map(({ name }) => name));
   const isPaused = stored.length > 0 && stored.every(({ paused }) => paused);
-  const taken = new Set<Reader>();
+  const matched = new Set<Reader>();
 
   function readerFor({ name, formerly, from }: DestinationSpec): Reader {
     for (const known of [name, ...formerly.filter((former) => !names.has(former))]) {
-      const reader = stored.find((reader) => reader.name === known && !taken.has(reader));
+      const reader = stored.find((reader) => reader.name === known && !matched.has(reader));
       if (reader) return reader;
     }
     const isFirst = name === DEFAULT_DESTINATION && memory.slots === 0 && stored.every(({ slot }) => slot > 0);
@@ -33,7 +33,7 @@ export function register(store: Store, specs: readonly DestinationSpec[], emit: 
 
   const readers = specs.map((spec) => {
     const reader = readerFor(spec);
-    taken.add(reader);
+    matched.add(reader);
     reader.name = spec.name;
     reader.isMissing = false;
     if (reader.isDropped) reader.typesHash = NEW;
@@ -50,7 +50,7 @@ export function register(store: Store, specs: readonly DestinationSpec[], emit: 
     return reader;
   });
   // One that never had anything to do with a message is forgotten.
-  const missing = stored.filter((reader) => !taken.has(reader) && memory.position > 0);
+  const missing = stored.filter((reader) => !matched.has(reader) && memory.position > 0);
   for (const reader of missing) {
     reader.isMissing = true;
     if (reader.isDropped) reader.types = new Set();

@@ -39,24 +39,24 @@ export async function fill(
   calm: boolean,
 ): Promise<void> {
   /** Lanes of which the head was redriven: earlier messages of their key may still be in the queue, which is looked through first. */
-  const mixed: string[] = [];
+  const redriven: string[] = [];
   if (reader.delayedDueAt <= now) {
     // What is set aside meanwhile may lower it again.
     reader.delayedDueAt = NEVER;
     const timer = reader.delayedCount ? await takeTimers(store, reader, batch, limit, calm, now) : NEVER;
-    const lane = await takeLanes(store, reader, batch, limit, distinct, calm, now, (key, { mixed: isMixed }) => {
-      if (isMixed && reader.queuedCount > 0) mixed.push(key);
-      return !isMixed || reader.queuedCount === 0 ? NEVER : 0;
+    const lane = await takeLanes(store, reader, batch, limit, distinct, calm, now, (key, { hasRedriven }) => {
+      if (hasRedriven && reader.queuedCount > 0) redriven.push(key);
+      return !hasRedriven || reader.queuedCount === 0 ? NEVER : 0;
     });
     reader.delayedDueAt = Math.min(reader.delayedDueAt, timer, lane);
   }
   const alone = batch.handed.some(({ more }) => more.alone);
-  if (reader.queuedCount && (reader.queueDueAt <= now || mixed.length > 0) && !alone) {
+  if (reader.queuedCount && (reader.queueDueAt <= now || redriven.length > 0) && !alone) {
     const through = await takeLog(store, reader, batch, limit, distinct, now);
     // Those that were found have yet to move behind the lane's name.
     const found = (key: string) => batch.entries.some((entry) => entry.more.key === key && !isAside(entry));
-    const clear = mixed.filter((key) => !found(key));
-    if (clear.length > 0) await takeLanes(store, reader, batch, limit, distinct, calm, now, (key) => (clear.includes(key) ? through : 0));
+    const ready = redriven.filter((key) => !found(key));
+    if (ready.length > 0) await takeLanes(store, reader, batch, limit, distinct, calm, now, (key) => (ready.includes(key) ? through : 0));
   }
   if (!batch.entries.some(isAside)) return;
   const inOrder = (a: Entry, b: Entry) => a.position - b.position;
@@ -131,19 +131,19 @@ async function takeLanes(
       batch.lanes.push({ key, seen, rows, whole });
       batch.rows.push(...rows);
       for (const { data } of rows) bytes += roughBytes(data.messages);
-      let taken = 0;
+      let handed = 0;
       for (const entry of (whole ? rows : rows.slice(0, -1)).flatMap((row) => entriesOf(row, row.data, row.data.messages))) {
         const { due = 0, alone } = entry.more;
         if (
           due > now ||
           entry.position > last ||
           batch.handed.length >= limit ||
-          (distinct && taken) ||
+          (distinct && handed > 0) ||
           (alone && (!calm || batch.handed.length > 0))
         )
           break;
         hand(reader, batch, entry, now);
-        if (!entry.fate) taken++;
+        if (!entry.fate) handed++;
         if (alone) break;
       }
     }
@@ -204,13 +204,13 @@ async function takeLog(store: Store, reader: Reader, batch: Batch, limit: number
   let before = reader.segment > memory.first ? reader.segment - 1 : undefined;
   for (let next = reader.segment; ; ) {
     const { last } = memory;
-    const growing = memory.recent.at(-1)?.key;
+    const lastSegmentKey = memory.recent.at(-1)?.key;
     const found = await log.page(next, last);
     for (const read of found) {
       if (bytes > BATCH_BYTES) return through;
       // It may have grown meanwhile: nothing that was put before what follows may be left out.
       const row = log.current(read);
-      const isWhole = read.key !== growing || memory.recent.some(({ key }) => key === growing);
+      const isWhole = read.key !== lastSegmentKey || memory.recent.some(({ key }) => key === lastSegmentKey);
       if (!isWhole) break;
       log.noteEnd(row, before);
       before = segmentNumber(row.key);

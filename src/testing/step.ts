@@ -24,13 +24,13 @@ export function dueAt(life: Life): number {
 
 /** The same of its own alarm: kept by the outbox while that has the slot, and otherwise what the slot holds. */
 function ownDueAt({ store: { memory } }: Life): number {
-  const { own, wake, armed, stale } = memory;
-  return own?.due ?? (wake === NEVER && armed !== stale ? armed : NEVER);
+  const { ownAlarm, wakeAt, nativeAlarmAt, outboxAlarmAt } = memory;
+  return ownAlarm?.due ?? (wakeAt === NEVER && nativeAlarmAt !== outboxAlarmAt ? nativeAlarmAt : NEVER);
 }
 
 /** Whether it is doing something. */
 export function isBusy({ store, delivery, call }: Life): boolean {
-  return call !== null || delivery.isRunning || store.memory.running !== null;
+  return call !== null || delivery.isRunning || store.memory.runningAlarm !== null;
 }
 
 /**

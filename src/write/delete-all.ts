@@ -60,8 +60,8 @@ export function eraserOf(parts: Parts, native: DurableObjectStorage): Eraser {
       const promised =
         memory.readers.some((reader) => undelivered(reader) + reader.deadCount > 0 || reader.paused) || parts.chores.length > 0;
       // The marker alone tells the outbox's own alarm from the object's, and a retry of the object's from a first call.
-      const own = memory.own ?? (memory.runningAtRest ? memory.running : null);
-      const ours = memory.armed < NEVER && store.leftover() === memory.armed;
+      const own = memory.ownAlarm ?? (memory.isRunningAtRest ? memory.runningAlarm : null);
+      const ours = memory.nativeAlarmAt < NEVER && store.outboxAlarmLeft() === memory.nativeAlarmAt;
       const needed = !DELETES_ALARM && (ours || (own !== null && own.due > own.time));
       const keep = promised || needed || store.open || parts.turn;
       if (keep) {

@@ -206,8 +206,8 @@ export function puttingOf(
     delete rest.id;
     const position = store.append(rows, message, now, rest, takers);
     const receipt = identify(memory, position);
-    const [named, , , taken] = found.row;
-    const first = taken ? found.first : named;
+    const [named, , , reissued] = found.row;
+    const first = reissued ? found.first : named;
     store.ids.name(rows, id, [position, receipt.sequence, 0, { ...(first !== undefined && { first }), id: receipt.id }]);
     return { position, receipt };
   }
@@ -279,8 +279,8 @@ export function puttingOf(
 }
 
 /** The receipt of a put whose message is known. */
-function repeated(more: MessageMeta | undefined, { row: [, sequence, , taken] }: Found): OutboxReceipt {
-  return { id: taken?.id ?? more?.id ?? "", sequence, deduplicated: true };
+function repeated(more: MessageMeta | undefined, { row: [, sequence, , reissued] }: Found): OutboxReceipt {
+  return { id: reissued?.id ?? more?.id ?? "", sequence, deduplicated: true };
 }
 
 interface Stored {

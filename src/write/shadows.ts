@@ -31,6 +31,6 @@ export function shadow(parts: Parts, native: DurableObjectStorage, transactions:
   define(ctx, {
     blockConcurrencyWhile: (body: () => Promise<unknown>) => timers.held(() => block(body)),
     // An alarm under way is repeated while messages wait: without the repetition (`retryAlarm: false`) nothing would wake the object for them.
-    abort: (reason?: string, options?: object) => (store.memory.wake < NEVER ? abort(reason) : abort(reason, options)),
+    abort: (reason?: string, options?: object) => (store.memory.wakeAt < NEVER ? abort(reason) : abort(reason, options)),
   });
 }

@@ -58,7 +58,7 @@ export const DELIVERY: readonly Mutation[] = [
     name: "hands over what storage has refused",
     file: "subscription/queue.ts",
     within: "queue.take",
-    find: " || store.retracted !== retracted",
+    find: " || store.retractions !== retractions",
     replace: "",
     finders: [runtime("ghost-window")],
   },

@@ -94,7 +94,7 @@ export const LIMITS: readonly Mutation[] = [
     name: "never sets an alarm before one that fired under a wrong clock",
     file: "alarm/slot.ts",
     within: "after",
-    find: "called || floor < store.now() + LATE_MS ? floor + 1 : 0",
+    find: "called || lastFiredAt < store.now() + LATE_MS ? lastFiredAt + 1 : 0",
     replace: "floor + 1",
     finders: [model("limits", "a clock")],
   },

@@ -131,7 +131,7 @@ export const STORE: readonly Mutation[] = [
     name: "looks for an earlier message of its key at nothing but the lane",
     file: "subscription/take.ts",
     within: "fill",
-    find: "return !isMixed || reader.queuedCount === 0 ? NEVER : 0;",
+    find: "return !hasRedriven || reader.queuedCount === 0 ? NEVER : 0;",
     replace: "return NEVER;",
     finders: [model("found", "redriven"), stories],
   },

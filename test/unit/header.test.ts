@@ -57,8 +57,8 @@ const reader: fc.Arbitrary<Reader> = fc
 const numbers = fc.record({ base: fc.nat(), position: fc.nat(), first: fc.nat(), last: fc.nat(), foreign: count });
 const rest = fc.record({
   epoch: fc.uuid(),
-  own,
-  firing: count,
+  ownAlarm: own,
+  outboxAlarmAtRest: count,
   adopting: fc.boolean(),
   chore: fc.oneof(fc.constant(NEVER), time),
   tail: fc.array(fc.constantFrom('1,2,"three"', "4,5,{}"), { maxLength: 3 }).map(linesOf),
@@ -92,9 +92,9 @@ describe("a header", () => {
       for (const name of ["v", "object", "epoch", "base", "position", "first", "last"] as const) expect(row[name]).toBe(memory[name]);
       const reader = readerOf(memory);
       for (const [name, count] of Object.entries(COUNTS)) expect(row[name as keyof typeof COUNTS] ?? 0).toBe(reader[count]);
-      for (const name of ["foreign", "firing"] as const) expect(row[name] ?? 0).toBe(memory[name]);
+      expect([row.foreign ?? 0, row.firing ?? 0]).toEqual([memory.foreign, memory.outboxAlarmAtRest]);
       expect([row.paused ?? false, row.adopting ?? false]).toEqual([reader.paused, memory.adopting]);
-      expect(own ?? null).toEqual(memory.own);
+      expect(own ?? null).toEqual(memory.ownAlarm);
       expect(trouble ?? CLOSED).toEqual(reader.breaker);
       expect(chore ?? NEVER).toBe(memory.chore);
       expect(main ?? memory.position - reader.cursor.ackFloor).toBe(reader.queuedCount);
@@ -132,14 +132,14 @@ describe("a header", () => {
 
   it("keeps the own alarm whose handler runs, and says that it does, as long as the platform would repeat it", () => {
     const running = { time: 5, due: 7, retryCount: 2 };
-    expect(read(written(memoryWith({ running }))).own).toEqual({ ...running, running: true });
-    expect(read(written(memoryWith({ running: { ...running, retryCount: 7 } }))).own).toBeUndefined();
+    expect(read(written(memoryWith({ runningAlarm: running }))).own).toEqual({ ...running, running: true });
+    expect(read(written(memoryWith({ runningAlarm: { ...running, retryCount: 7 } }))).own).toBeUndefined();
   });
 
   it("leaves the own alarm to the platform's slot while the outbox wants nothing", () => {
     const own = { time: 5, due: 5, retryCount: 0 };
-    expect(read(written(memoryWith({ own }), false)).own).toBeUndefined();
-    expect(read(written(memoryWith({ own: { ...own, due: 7 } }), false)).own).toMatchObject({ due: 7 });
+    expect(read(written(memoryWith({ ownAlarm: own }), false)).own).toBeUndefined();
+    expect(read(written(memoryWith({ ownAlarm: { ...own, due: 7 } }), false)).own).toMatchObject({ due: 7 });
   });
 
   it("gives each reader back by its name and its slot, with fields that this deployment does not know", () => {
