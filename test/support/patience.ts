@@ -48,9 +48,13 @@ export async function by<R>(time: number, fact: () => R | Promise<R>): Promise<R
   throw new TooSlow(`over at ${time}`);
 }
 
-/** Runs a test that has this many milliseconds for what it does `by` a time; from the start and with more of them where those were not enough. */
-export async function unhurried(ms: number, test: (ms: number) => Promise<void>): Promise<void> {
-  for (let most = ms; ; most *= 4) {
+/**
+ * Runs a test that has this many milliseconds for what it does `by` a time; from the start and with more of them where those were not enough.
+ *
+ * @param growth how many times more: less where a test can't use more of them, and only tries again
+ */
+export async function unhurried(ms: number, test: (ms: number) => Promise<void>, growth = 4): Promise<void> {
+  for (let most = ms; ; most *= growth) {
     try {
       return await test(most);
     } catch (error) {

@@ -38,6 +38,9 @@ async function life(stub: Stub, body: (state: DurableObjectState) => unknown, di
   return again(stub);
 }
 
+/** The times of a fact are fixed: it is tried about a dozen times. */
+const RETRY_GROWTH = 1.4;
+
 onBothBackends("Durable Object storage", (backend) => {
   const facts = FACTS.filter(({ only = backend.name, production }) => only === backend.name && !production);
   // Before any of its times has passed: one that has would be set as the present.
@@ -69,47 +72,51 @@ onBothBackends("Durable Object storage", (backend) => {
   );
 
   it.concurrent.each(ALARM_FACTS)("$title", (fact) =>
-    unhurried(1000, async () => {
-      const seen: AlarmResult[] = [];
-      const starts: unknown[] = [];
-      const base = Date.now();
-      const stub = declared(
-        backend,
-        class extends DurableObject {
-          constructor(ctx: DurableObjectState, env: never) {
-            super(ctx, env);
-            void ctx.blockConcurrencyWhile(() => start(fact, starts, ctx, base));
-          }
-          override alarm(info: AlarmInvocationInfo) {
-            return handle(fact, seen, this.ctx, info, base);
-          }
-        },
-      );
-      await by(base + fact.firstMs, async () => {
-        await inside(stub, (_, __, { storage }) => storage.setAlarm(base + fact.firstMs));
-        if (fact.dies) await life(stub, ({ storage }) => storage.sync(), true);
-      });
-      const { holds, calls } = fact;
-      if (holds) {
-        // No timer of the object's own but the one that it waits for: it would be held back as well.
-        let begun = 0;
-        const held = inside(stub, (_, __, ctx) => {
-          begun = Date.now();
-          return hold(fact, ctx, base);
+    unhurried(
+      1000,
+      async () => {
+        const seen: AlarmResult[] = [];
+        const starts: unknown[] = [];
+        const base = Date.now();
+        const stub = declared(
+          backend,
+          class extends DurableObject {
+            constructor(ctx: DurableObjectState, env: never) {
+              super(ctx, env);
+              void ctx.blockConcurrencyWhile(() => start(fact, starts, ctx, base));
+            }
+            override alarm(info: AlarmInvocationInfo) {
+              return handle(fact, seen, this.ctx, info, base);
+            }
+          },
+        );
+        await by(base + fact.firstMs, async () => {
+          await inside(stub, (_, __, { storage }) => storage.setAlarm(base + fact.firstMs));
+          if (fact.dies) await life(stub, ({ storage }) => storage.sync(), true);
         });
-        await by(base + nextOf({ ...fact, calls: [holds] }), () => held);
-        await by(begun < base + fact.firstMs ? Number.POSITIVE_INFINITY : 0, () => {});
-      }
-      if (calls.length > 0) await by(base + nextOf(fact), () => eventually(() => seen.length > 0));
-      await eventually(() => seen.length >= fact.calls.length);
-      const after = await by(retries(fact) ? Date.now() + RETRY_MS : Number.MAX_SAFE_INTEGER, async () => {
-        await scheduler.wait(fact.restMs);
-        return inside(again(stub), async (_, __, { storage }) => {
-          const alarm = await storage.getAlarm();
-          return alarm && alarm - base;
+        const { holds, calls } = fact;
+        if (holds) {
+          // No timer of the object's own but the one that it waits for: it would be held back as well.
+          let begun = 0;
+          const held = inside(stub, (_, __, ctx) => {
+            begun = Date.now();
+            return hold(fact, ctx, base);
+          });
+          await by(base + nextOf({ ...fact, calls: [holds] }), () => held);
+          await by(begun < base + fact.firstMs ? Number.POSITIVE_INFINITY : 0, () => {});
+        }
+        if (calls.length > 0) await by(base + nextOf(fact), () => eventually(() => seen.length > 0));
+        await eventually(() => seen.length >= fact.calls.length);
+        const after = await by(retries(fact) ? Date.now() + RETRY_MS : Number.MAX_SAFE_INTEGER, async () => {
+          await scheduler.wait(fact.restMs);
+          return inside(again(stub), async (_, __, { storage }) => {
+            const alarm = await storage.getAlarm();
+            return alarm && alarm - base;
+          });
         });
-      });
-      compare(fact.title, [seen, after, starts]);
-    }),
+        compare(fact.title, [seen, after, starts]);
+      },
+      RETRY_GROWTH,
+    ),
   );
 });

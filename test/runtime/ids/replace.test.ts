@@ -17,18 +17,24 @@ onBothBackends("a put with replace", (backend) => {
     const stub = fresh(backend);
     await inside(stub, async (_, outbox) => {
       await outbox.pause();
-      if ("key" in options) await outbox.send(0, { key: "k", delaySeconds: 0.2 });
+      if ("key" in options) await outbox.send(0, { id: "head", key: "k", delaySeconds: 600 });
     });
     const first = await inside(stub, (_, outbox) => replacing(outbox, 1, options));
     // What is delayed or blocked is stored in a row of its own once it has been looked at.
-    await inside(stub, (_, outbox) => outbox.resume());
+    await inside(stub, async (_, outbox) => {
+      await outbox.resume();
+      await outbox.flush();
+    });
     await until(stub, async (box) => "key" in options || "delaySeconds" in options || (await box.outbox.stats()).pending === 0);
     await inside(stub, (_, outbox) => outbox.pause());
     if (Object.keys(options).length > 0) {
       const second = await inside(stub, (_, outbox) => replacing(outbox, 2, "key" in options ? options : {}));
       expect(second.id).toBe("one");
       expect(second.sequence).toBeGreaterThan(first.sequence);
-      await inside(stub, (_, outbox) => outbox.resume());
+      await inside(stub, async (_, outbox) => {
+        await outbox.resume();
+        if ("key" in options) await outbox.cancel("head");
+      });
       await drained(stub);
       await eventually(() => sent(stub).some(({ msg }) => msg === 2));
       expect(sent(stub).filter(({ msg }) => msg === 1)).toEqual([]);

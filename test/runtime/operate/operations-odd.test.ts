@@ -77,7 +77,11 @@ onBothBackends("deleteAll by the object's own code", (backend) => {
       if (life === stub) await inside(life, (_, __, { storage }) => storage.sync());
     }
     await resumed(again(stub));
-    expect(callsOf(stub).flat()).toEqual(["pending", "known", "blocked"]);
+    // Whether the two seconds are over by now depends on the machine.
+    const calls = callsOf(stub).flat();
+    expect(calls.filter((msg) => msg !== "pending")).toEqual(["known", "blocked"]);
+    expect(calls).toHaveLength(3);
+    expect(calls).toContain("pending");
     expect(await inside(again(stub), (_, outbox) => outbox.redrive())).toBe(3);
     await idle(again(stub));
     expect(callsOf(stub).flat().slice(3)).toEqual([1, 2, 3]);
