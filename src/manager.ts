@@ -2,7 +2,9 @@
 
 import { expected, OutboxError } from "./api/errors.js";
 import type { OutboxDeadLetter, OutboxListed, OutboxReceipt } from "./api/message.js";
+import type { MessageInputsOf, MessageSchemas, MessagesOf } from "./api/messages.js";
 import type { OutboxPutOptions } from "./api/put-options.js";
+import { type ValidMessage, validated } from "./api/schemas.js";
 import type { Parts } from "./context.js";
 import type { DropOptions } from "./operate/drop.js";
 import type { OutboxListOptions } from "./operate/list.js";
@@ -17,6 +19,8 @@ import type { Transactions } from "./write/transaction.js";
 
 /** A storage transaction that messages can join. */
 export interface OutboxTransaction<M = unknown> extends DurableObjectTransaction {
+  /** The same with a message that `validate` has checked. */
+  send(msg: ValidMessage, options?: OutboxPutOptions): Promise<OutboxReceipt>;
   /** Sends a message that is stored when the transaction commits. Once the transaction has ended, it rejects and writes nothing. */
   send(msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
 }
@@ -25,6 +29,8 @@ export interface OutboxTransaction<M = unknown> extends DurableObjectTransaction
 export interface OutboxTransactionSync<M = unknown> {
   readonly sql: SqlStorage;
   readonly kv: SyncKvStorage;
+  /** The same with a message that `validate` has checked. */
+  send(msg: ValidMessage, options?: OutboxPutOptions): OutboxReceipt;
   /** Sends a message that is stored when the transaction commits. Throws immediately what the manager's `send` would reject with. */
   send(msg: M, options?: OutboxPutOptions): OutboxReceipt;
 }
@@ -34,40 +40,52 @@ export type Synchronous<T> = T extends PromiseLike<unknown> ? "a closure that is
 
 /**
  * Writes state and message in one atomic batch. Bound at `env.OUTBOX_MANAGER` of a wrapped class; `M` is the type of
- * its messages.
+ * its messages, and `I` that of what may be put, where a schema fills in defaults or transforms: see `OutboxManagerOf`.
  *
  * Every method writes in the turn in which it is called, before its first `await`: everything that the caller writes in the same turn commits
  * together with the message.
  */
-export interface OutboxManager<M = unknown> {
+export interface OutboxManager<M = unknown, I = M> {
+  // The form of most calls comes last: its mistakes are the ones that the compiler explains.
+  /** The same with a message that `validate` has checked. */
+  put<T>(entries: Record<string, T>, msg: ValidMessage, options?: OutboxPutOptions): Promise<OutboxReceipt>;
+  put<T>(key: string, value: T, msg: ValidMessage, options?: OutboxPutOptions): Promise<OutboxReceipt>;
+  /** The same for several entries, even more than the 128 that one `storage.put` allows. */
+  put<T>(entries: Record<string, T>, msg: I, options?: OutboxPutOptions): Promise<OutboxReceipt>;
   /**
    * `DurableObjectStorage.put` with one more argument: state and message become durable together, or not at all.
    *
    * @throws TypeError when the message is `undefined`, can't be cloned, or could not be read back (a `SharedArrayBuffer`, more than 500 levels), or an
-   * option is wrong; OutboxError `too_large`, `reserved_key`, `outbox_full`; whatever `storage.put` throws. In every case nothing was written.
+   * option is wrong, or its schema is async; OutboxError `invalid_message`, `too_large`, `reserved_key`, `outbox_full`; whatever `storage.put` throws.
+   * In every case nothing was written.
    */
-  put<T>(key: string, value: T, msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
-  /** The same for several entries, even more than the 128 that one `storage.put` allows. */
-  put<T>(entries: Record<string, T>, msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
-  /** `DurableObjectStorage.delete` with a message. Resolves to whether the key existed. */
-  delete(key: string, msg: M, options?: OutboxPutOptions): Promise<boolean>;
+  put<T>(key: string, value: T, msg: I, options?: OutboxPutOptions): Promise<OutboxReceipt>;
+  /** The same with a message that `validate` has checked. */
+  delete(keys: string[], msg: ValidMessage, options?: OutboxPutOptions): Promise<number>;
+  delete(key: string, msg: ValidMessage, options?: OutboxPutOptions): Promise<boolean>;
   /** The same for several keys, even more than 128. Resolves to the number of keys that existed. */
-  delete(keys: string[], msg: M, options?: OutboxPutOptions): Promise<number>;
+  delete(keys: string[], msg: I, options?: OutboxPutOptions): Promise<number>;
+  /** `DurableObjectStorage.delete` with a message. Resolves to whether the key existed. */
+  delete(key: string, msg: I, options?: OutboxPutOptions): Promise<boolean>;
+  /** The same with a message that `validate` has checked. */
+  deleteAll(msg: ValidMessage, options?: OutboxPutOptions): Promise<OutboxReceipt>;
   /**
    * `DurableObjectStorage.deleteAll` with a last message: deletes all of the object's own state and stores the message, in one commit. Undelivered
    * messages and dead letters stay.
    */
-  deleteAll(msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
+  deleteAll(msg: I, options?: OutboxPutOptions): Promise<OutboxReceipt>;
+  /** The same with a message that `validate` has checked. */
+  send(msg: ValidMessage, options?: OutboxPutOptions): Promise<OutboxReceipt>;
   /**
    * Sends a message alone. It commits with everything else that the caller writes in the same turn: `sql.exec()`, `kv.put()`, `storage.put()`. A throw
    * between the two rolls nothing back; if that can happen, use a transaction.
    */
-  send(msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
+  send(msg: I, options?: OutboxPutOptions): Promise<OutboxReceipt>;
   /**
    * `DurableObjectStorage.transaction`, with `txn.send`: everything written through `txn` and everything sent commits together, or not at all when the
    * closure throws or calls `txn.rollback()`. Every call of the manager while a transaction is open belongs to it. Rejects with what the closure threw.
    */
-  transaction<T>(closure: (txn: OutboxTransaction<M>) => T | Promise<T>): Promise<T>;
+  transaction<T>(closure: (txn: OutboxTransaction<I>) => T | Promise<T>): Promise<T>;
   /**
    * `DurableObjectStorage.transactionSync`, with `send` beside `sql` and `kv`: everything commits, or nothing when the closure
    * throws. For SQLite-backed objects. Returns what the closure returned.
@@ -75,7 +93,18 @@ export interface OutboxManager<M = unknown> {
    * @throws OutboxError `unsupported` on a KV-backed object, or while the object's constructor runs; TypeError when the closure is async;
    * whatever the closure throws.
    */
-  transactionSync<T>(closure: (txn: OutboxTransactionSync<M>) => Synchronous<T>): T;
+  transactionSync<T>(closure: (txn: OutboxTransactionSync<I>) => Synchronous<T>): T;
+  /**
+   * Checks a message with its schema, which may be async here. What it resolves to may be put in its place: it is stored as it is now, and not checked
+   * again. Nothing is written.
+   *
+   * @throws OutboxError `invalid_message`; TypeError when the message can't be cloned.
+   *
+   * @example
+   * const order = await outbox.validate({ type: "order_created", customer });
+   * await outbox.put("order", order.msg, order);
+   */
+  validate(msg: I): Promise<ValidMessage<M>>;
   /** Dead letters, in put order. */
   list(options: OutboxListOptions & { state: "dead" }): Promise<OutboxDeadLetter<M>[]>;
   /** Undelivered messages: those that are due in put order, those that wait for a time or behind their key in the order in which they are stored. */
@@ -130,6 +159,9 @@ export interface OutboxManager<M = unknown> {
   newEpoch(): Promise<void>;
 }
 
+/** The manager of a class with the option `messages`: `OutboxManagerOf<typeof messages>`. It takes the schemas' inputs and lists their outputs. */
+export type OutboxManagerOf<T extends MessageSchemas> = OutboxManager<MessagesOf<T>, MessageInputsOf<T>>;
+
 /** The implementation behind the public interface. */
 export function manager(parts: Parts, tell: Transactions["tell"], erase: Eraser["erase"]): OutboxManager {
   const { ctx, alarm, delivery, sqlite } = parts;
@@ -155,6 +187,8 @@ export function manager(parts: Parts, tell: Transactions["tell"], erase: Eraser[
     deleteAll: (msg: unknown, options?: OutboxPutOptions) => accept({}, msg, options, undefined, true),
 
     send: (msg: unknown, options?: OutboxPutOptions) => accept({}, msg, options),
+
+    validate: (msg: unknown) => validated(parts.settings.schemas, msg),
 
     async transaction<T>(closure: (txn: OutboxTransaction) => T | Promise<T>): Promise<T> {
       if (typeof closure !== "function") throw expected("closure", "a function", closure);

@@ -3,6 +3,7 @@
 import type { OutboxDestinations } from "./api/destinations.js";
 import { expected } from "./api/errors.js";
 import type { OutboxDelivery, OutboxMessage } from "./api/message.js";
+import type { MessageInputsOf, MessageSchemas, MessagesOf } from "./api/messages.js";
 import { type OutboxOptions, settings } from "./api/options.js";
 import { coreOf, isDecorator, markOutbox, outboxOf, type Wrappable } from "./compose.js";
 import type { OutboxManager } from "./manager.js";
@@ -22,7 +23,7 @@ type EnvOf<C extends OutboxClass> = ConstructorParameters<C>[1];
  * from its body.
  */
 type SendMessages<C extends OutboxClass, B extends string> =
-  EnvOf<C> extends Record<B, OutboxManager<infer M>> ? (messages: OutboxMessage<M>[], delivery: OutboxDelivery) => void : unknown;
+  EnvOf<C> extends Record<B, OutboxManager<infer M, infer _>> ? (messages: OutboxMessage<M>[], delivery: OutboxDelivery) => void : unknown;
 
 /**
  * `unknown` when the class takes the manager's messages, and otherwise a type that no class has, so that the call does not compile.
@@ -41,7 +42,7 @@ export type SendsWhatIsPut<C extends OutboxClass, B extends string> =
 
 /** The destinations that fit the manager in a class's env: any, where the env names no manager. */
 type Destinations<C extends OutboxClass, B extends string> =
-  EnvOf<C> extends Record<B, OutboxManager<infer M>> ? OutboxDestinations<M, string> : unknown;
+  EnvOf<C> extends Record<B, OutboxManager<infer M, infer _>> ? OutboxDestinations<M, string> : unknown;
 
 /** The same for the named destinations of a class, if it has some. */
 type HasDestinations<C extends OutboxClass, B extends string> =
@@ -49,6 +50,23 @@ type HasDestinations<C extends OutboxClass, B extends string> =
     ? D extends Destinations<C, B>
       ? unknown
       : { destinations_must_take_the_messages_of_the_manager: Destinations<C, B> }
+    : unknown;
+
+/** Those messages that a schema would have to know. */
+type WithType<M> = unknown extends M ? never : Extract<M, { readonly type: string }>;
+
+/**
+ * `unknown` when the schemas are those of the manager in a class's env, and otherwise a type that no schemas have: what the manager takes must be
+ * their inputs, and what it lists and handlers get their outputs.
+ */
+export type DescribesMessages<C extends OutboxClass, B extends string, S extends MessageSchemas> = string extends keyof S
+  ? unknown
+  : EnvOf<C> extends Record<B, OutboxManager<infer M, infer I>>
+    ? [WithType<I>] extends [MessageInputsOf<S>]
+      ? [MessagesOf<S>] extends [M]
+        ? unknown
+        : { messages_must_be_those_of_the_manager: M }
+      : { messages_must_be_those_of_the_manager: I }
     : unknown;
 
 /** The name of the manager: the given one, if env has a manager with that name, and otherwise the names that would work. */
@@ -95,9 +113,13 @@ export type WithOutbox<C extends OutboxClass, B extends string = "OUTBOX_MANAGER
  * }
  * export class Orders extends withTransactionalOutbox(OrdersBase) {}
  */
-export function withTransactionalOutbox<C extends OutboxClass, const B extends string = "OUTBOX_MANAGER">(
+export function withTransactionalOutbox<
+  C extends OutboxClass,
+  const B extends string = "OUTBOX_MANAGER",
+  S extends MessageSchemas = MessageSchemas,
+>(
   cls: C & SendsWhatIsPut<C, B>,
-  options?: OutboxOptions<OutboxBinding<C, B>> | ClassDecoratorContext,
+  options?: OutboxOptions<OutboxBinding<C, B>, S & DescribesMessages<C, B, S>> | ClassDecoratorContext,
 ): WithOutbox<C, B> {
   checkClass(cls);
   const chosen = settings(isDecorator(options) ? undefined : options);

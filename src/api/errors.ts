@@ -1,5 +1,7 @@
 /** The errors of the outbox: one class, matched by its `code`, and the form of errors for a programmer's mistakes. */
 
+import type { MessageIssue } from "./messages.js";
+
 /**
  * What went wrong, as a stable identifier.
  *
@@ -8,6 +10,7 @@
  * - `unsupported`: this object does not support the call, or not in its current state: `transactionSync` on a KV-backed one, for example.
  * - `outbox_full`: `maxPending` messages are already undelivered; nothing was written.
  * - `no_destination`: the class has no destination that takes messages of this type; nothing was written.
+ * - `invalid_message`: the message is not what the option `messages` says of its type; nothing was written. `issues` says what is wrong with it.
  * - `inbox_full`: an inbox has reached its limit of remembered ids or waiting messages; nothing was written, and the sender should send again later.
  * - `timeout`: `sendMessages` did not settle within `timeoutSeconds`.
  * - `send_messages_missing`: the running class has no `sendMessages`; messages stay stored until one is deployed.
@@ -18,6 +21,7 @@ export type OutboxErrorCode =
   | "unsupported"
   | "outbox_full"
   | "no_destination"
+  | "invalid_message"
   | "inbox_full"
   | "timeout"
   | "send_messages_missing";
@@ -30,11 +34,14 @@ export type OutboxErrorCode =
 export class OutboxError extends Error {
   override readonly name: string = "OutboxError";
   readonly code: OutboxErrorCode;
+  /** What is wrong with a message, if `code` is `invalid_message`: the first 100 issues. */
+  declare readonly issues?: readonly MessageIssue[];
 
-  constructor(code: OutboxErrorCode, message: string, cause?: unknown) {
+  constructor(code: OutboxErrorCode, message: string, cause?: unknown, issues?: readonly MessageIssue[]) {
     // In the message as well: at compatibility dates before 2026-04-21 an error that goes through a stub loses its properties.
     super(`${told(message)} (${code})`, cause === undefined ? undefined : { cause });
     this.code = code;
+    if (issues) this.issues = issues;
   }
 }
 

@@ -8,6 +8,8 @@ export interface MessageMeta {
   id?: string;
   /** The caller's own id, which names this message from now on: another one with that id was in the hands of `sendMessages`. */
   as?: string;
+  /** The version of its type in which it is stored, unless that is 1. */
+  version?: number;
   key?: string;
   headers?: Record<string, string>;
   /** Not handed over before this. */

@@ -3,11 +3,14 @@
 import { expected } from "./errors.js";
 import type { Emit, OutboxEvent } from "./events.js";
 import { known } from "./known.js";
+import type { MessageSchemas } from "./messages.js";
 import type { RetryOptions, RetryPolicy } from "./retry.js";
+import { type Schemas, schemasOf } from "./schemas.js";
 import type { Around } from "./seam.js";
+import { type Spec, within } from "./within.js";
 
 /** Options of `withTransactionalOutbox`, all optional. Durations are seconds and may be fractions. */
-export interface OutboxOptions<B extends string = string> {
+export interface OutboxOptions<B extends string = string, S extends MessageSchemas = MessageSchemas> {
   /** The manager's name in the object's `env`. Default `"OUTBOX_MANAGER"`. */
   binding?: B;
   /** The most messages in one call of `sendMessages`. Default 100 (the limit of `Queue.sendBatch`), from 1 to 1,000. */
@@ -45,6 +48,12 @@ export interface OutboxOptions<B extends string = string> {
    * 1,000,000,000.
    */
   maxPending?: number;
+  /**
+   * Schemas of the messages, by `msg.type`, of any library that implements Standard Schema: see `MessageSchemas`. A message is checked before anything
+   * is written, and the schema's output is what is stored. A message with a type that is not declared is refused; one without a type is not checked.
+   * Default: messages are not checked.
+   */
+  messages?: S;
   /** Called for everything that an operator would count. What it throws is ignored; what it returns is not awaited. */
   onEvent?: (event: OutboxEvent) => void;
 }
@@ -64,6 +73,8 @@ export interface ClassSettings {
   readonly expiresInSeconds: number;
   readonly idempotencySeconds: number;
   readonly maxPending: number;
+  /** `null`: messages are not checked. */
+  readonly schemas: Schemas | null;
   readonly onEvent: OutboxOptions["onEvent"] | undefined;
   /** Whether there is a listener. */
   readonly listening: boolean;
@@ -77,9 +88,6 @@ export interface Settings extends ClassSettings {
   /** How far a test has moved its clock ahead, in milliseconds. */
   readonly aheadMs: (() => number) | undefined;
 }
-
-/** Default, least, greatest, and whether it must be an integer. */
-type Spec = readonly [standard: number, min: number, max: number, integer?: 1];
 
 const NEVER = Number.POSITIVE_INFINITY;
 const WEEK_SECONDS = 604_800;
@@ -99,7 +107,7 @@ const RETRY_NUMBERS: Record<string, Spec> = {
   maxAttempts: [20, 1, 1000, 1],
 };
 
-const OPTIONS = [...Object.keys(NUMBERS), "binding", "dispatch", "ordering", "retry", "onEvent"];
+const OPTIONS = [...Object.keys(NUMBERS), "binding", "dispatch", "ordering", "retry", "messages", "onEvent"];
 
 /** @throws TypeError that names the option, when one is unknown or out of range. */
 export function settings(options: OutboxOptions = {}): ClassSettings {
@@ -108,6 +116,7 @@ export function settings(options: OutboxOptions = {}): ClassSettings {
     dispatch = "alarm",
     ordering = "strict",
     retry = {},
+    messages,
     onEvent,
     ...rest
   } = known("options", options, OPTIONS);
@@ -120,7 +129,8 @@ export function settings(options: OutboxOptions = {}): ClassSettings {
   if (dispatch !== "alarm" && dispatch !== "immediate") throw expected("options.dispatch", '"alarm" or "immediate"', dispatch);
   checkOrdering("options.ordering", ordering);
   if (onEvent && typeof onEvent !== "function") throw expected("options.onEvent", "a function", onEvent);
-  return { binding, ordering, immediate: dispatch === "immediate", ...numbers, retry: policy, onEvent, listening: !!onEvent };
+  const schemas = messages === undefined ? null : schemasOf("options.messages", messages);
+  return { binding, ordering, immediate: dispatch === "immediate", ...numbers, retry: policy, schemas, onEvent, listening: !!onEvent };
 }
 
 /** A retry policy over the defaults. @throws TypeError that names the option. */
@@ -146,11 +156,4 @@ function filled(name: string, given: object, specs: Record<string, Spec>): Recor
   const all: Record<string, number> = {};
   for (const [key, spec] of Object.entries(specs)) all[key] = within(`${name}.${key}`, (given as Record<string, unknown>)[key], spec);
   return all;
-}
-
-/** The default if nothing is given. @throws TypeError when it is not a number, or out of range. */
-export function within(name: string, value: unknown, [standard, min, max, integer]: Spec): number {
-  if (value === undefined) return standard;
-  if (typeof value === "number" && value >= min && value <= max && !(integer && value % 1)) return value;
-  throw expected(name, `a ${integer ? "whole " : ""}number from ${min} to ${max}`, value);
 }

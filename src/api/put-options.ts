@@ -4,7 +4,7 @@ import { expected } from "./errors.js";
 import { headersOf } from "./headers.js";
 import { known } from "./known.js";
 import type { MessageMeta } from "./meta.js";
-import { within } from "./options.js";
+import { within } from "./within.js";
 
 /** Options of `put`, `delete` and `send`: those of `DurableObjectStorage.put`, which reach the storage call unchanged, and the message's own. */
 export interface OutboxPutOptions extends DurableObjectPutOptions {

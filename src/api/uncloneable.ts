@@ -38,6 +38,7 @@ export function isCloneable(value: unknown): boolean {
   }
 }
 
-function step(name: string): string {
+/** One step of a path, as it is written in code. */
+export function step(name: string): string {
   return /^[\p{L}_$][\p{L}\d_$]*$/u.test(name) ? `.${name}` : `[${JSON.stringify(name.slice(0, 60))}]`;
 }

@@ -3,7 +3,7 @@
 import { expected, textOf, told } from "../api/errors.js";
 import { known } from "../api/known.js";
 import type { OutboxDelivery, OutboxMessage } from "../api/message.js";
-import { within } from "../api/options.js";
+import { within } from "../api/within.js";
 import { cloudEvent } from "./cloud-event.js";
 import { checkDelivery, type Destination, limiter, waitFor } from "./destination.js";
 import { authorizeBy, headersFor, type WebhookAuthorization, type WebhookHeaders } from "./own-headers.js";

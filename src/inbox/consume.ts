@@ -4,9 +4,9 @@ import { type OutboxEnvelope, readEnvelope } from "../api/envelope.js";
 import { expected, textOf } from "../api/errors.js";
 import { type EventError, type EventMessage, eventMessage } from "../api/events.js";
 import { known } from "../api/known.js";
-import { within } from "../api/options.js";
 import { logOf, notify } from "../api/report.js";
 import { explained } from "../api/rpc.js";
+import { within } from "../api/within.js";
 import type { InboxOutcome, InboxReceiver } from "./inbox.js";
 
 /** A stub of an object with an inbox, as far as the consumer uses it. */

@@ -3,7 +3,7 @@
 import { expected } from "../api/errors.js";
 import type { EventError, EventMessage } from "../api/events.js";
 import { known } from "../api/known.js";
-import { within } from "../api/options.js";
+import { within } from "../api/within.js";
 import type { Rules } from "./verdict.js";
 
 /** Options of `withTransactionalInbox`, all optional. */

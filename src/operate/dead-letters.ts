@@ -192,10 +192,11 @@ export function deadLettersOf(parts: Parts, { reader, queue }: Delivery, scan: S
 }
 
 /** What goes on with a letter that is put back: it is as if it had never been handed over, but for having broken its batch. */
-function redriven({ more: { id, as, key, headers, alone } }: Read): MessageMeta {
+function redriven({ more: { id, as, version, key, headers, alone } }: Read): MessageMeta {
   return {
     ...(id !== undefined && { id }),
     ...(as !== undefined && { as }),
+    ...(version !== undefined && { version }),
     ...(key !== undefined && { key }),
     ...(headers && { headers }),
     ...(alone && { alone }),

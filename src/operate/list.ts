@@ -3,7 +3,7 @@
 import { expected } from "../api/errors.js";
 import { known } from "../api/known.js";
 import type { OutboxListed } from "../api/message.js";
-import { within } from "../api/options.js";
+import { within } from "../api/within.js";
 import { gate, type Parts } from "../context.js";
 import { present } from "../storage/message.js";
 import { endOf, type Place, Walk } from "../storage/moves.js";

@@ -5,6 +5,7 @@ import { type EventMessage, eventMessage } from "../api/events.js";
 import type { OutboxReceipt } from "../api/message.js";
 import type { MessageMeta } from "../api/meta.js";
 import { moreOf, type OutboxPutOptions, storageOptions } from "../api/put-options.js";
+import { type Checked, checked, ValidMessage } from "../api/schemas.js";
 import { gate, type Parts } from "../context.js";
 import type { Found } from "../log/ids.js";
 import type { Replace, Replacement } from "../operate/replace.js";
@@ -40,7 +41,7 @@ export function puttingOf(
   replace: Replace,
 ): Putting {
   const { ctx, store, alarm, delivery, settings, sqlite } = parts;
-  const { listening, maxPending, expiresInSeconds, aheadMs } = settings;
+  const { listening, maxPending, expiresInSeconds, aheadMs, schemas } = settings;
   const { memory } = store;
   const maxBytes = maxMessageBytes(sqlite);
   const maxValueBytes = 2 ** (sqlite ? 21 : 17);
@@ -71,7 +72,15 @@ export function puttingOf(
     if (store.undelivered() >= maxPending) throw new OutboxError("outbox_full", `The outbox is full: maxPending is ${maxPending}.`);
   }
 
-  function accept(given: object, msg: unknown, options?: OutboxPutOptions, deleted?: string[], erased?: true): Promise<unknown> {
+  /** A message as it is to be stored, and what goes with it. @throws what is wrong with it, or with an option. */
+  function admit(given: unknown, options: OutboxPutOptions | undefined, now: number): Admitted {
+    const more = moreOf(options, now, expiresInSeconds, aheadMs?.());
+    if (schemas === null && !(given instanceof ValidMessage)) return { msg: given, more };
+    const { msg, version }: Checked = checked(schemas, given);
+    return { msg, more: version > 1 ? { ...more, version } : more };
+  }
+
+  function accept(given: object, message: unknown, options?: OutboxPutOptions, deleted?: string[], erased?: true): Promise<unknown> {
     // Not an async function: what is refused rejects all the same, and every promise in between costs each put its share.
     try {
       // A copy, to which the outbox's rows are added. Every key is an own property, whatever its name.
@@ -80,15 +89,14 @@ export function puttingOf(
       checkKeys(deleted ?? keys);
       checkValues(entries, keys);
       const now = store.now();
-      const more = moreOf(options, now, expiresInSeconds, aheadMs?.());
-      const message = draft("msg", msg, maxBytes, more ?? null);
+      const { msg, more } = admit(message, options, now);
       const about = listening ? eventMessage("", more?.key, msg) : undefined;
       const put: Put = {
         entries,
         keys,
         now,
         more,
-        message,
+        message: draft("msg", msg, maxBytes, more ?? null),
         about,
         options: storageOptions(options),
         deleted,
@@ -249,10 +257,10 @@ export function puttingOf(
     }
   }
 
-  function sendSync(msg: unknown, options?: OutboxPutOptions): OutboxReceipt {
+  function sendSync(given: unknown, options?: OutboxPutOptions): OutboxReceipt {
     if (options?.replace) throw new OutboxError("unsupported", "transactionSync() can't replace a message: use transaction().");
     const now = store.now();
-    const more = moreOf(options, now, expiresInSeconds, aheadMs?.());
+    const { msg, more } = admit(given, options, now);
     const message = draft("msg", msg, maxBytes, more ?? null);
     const { kv } = parts;
     const found = more?.id === undefined ? undefined : store.ids.lookupSync(kv, more.id);
@@ -281,6 +289,11 @@ export function puttingOf(
 /** The receipt of a put whose message is known. */
 function repeated(more: MessageMeta | undefined, { row: [, sequence, , reissued] }: Found): OutboxReceipt {
   return { id: reissued?.id ?? more?.id ?? "", sequence, deduplicated: true };
+}
+
+interface Admitted {
+  readonly msg: unknown;
+  readonly more: MessageMeta | undefined;
 }
 
 interface Stored {

@@ -3,6 +3,7 @@ import { ALARMS } from "./alarms.ts";
 import { DELIVERY } from "./delivery.ts";
 import { FOUND } from "./found.ts";
 import { LIMITS } from "./limits.ts";
+import { MESSAGES } from "./messages.ts";
 import type { Mutation } from "./mutation.ts";
 import { PURE } from "./pure.ts";
 import { READERS } from "./readers.ts";
@@ -15,6 +16,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...DELIVERY,
   ...ALARMS,
   ...LIMITS,
+  ...MESSAGES,
   ...PURE,
   ...FOUND,
   ...READERS,

@@ -188,7 +188,7 @@ export const PURE: readonly Mutation[] = [
   },
   {
     name: "takes a number that is not whole",
-    file: "api/options.ts",
+    file: "api/within.ts",
     within: "within",
     find: "integer && value % 1",
     replace: "integer && value < 0",

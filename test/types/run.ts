@@ -36,9 +36,9 @@ function asUsersImport(text: string): string {
     .replaceAll(/ from "(\.\/[\w-]+)\.ts"/g, ' from "$1"');
 }
 
-async function copySources(from: string, to: string, except: readonly string[] = []): Promise<void> {
+async function copySources(from: string, to: string, except: readonly string[] = [], only?: readonly string[]): Promise<void> {
   await mkdir(to, { recursive: true });
-  for (const name of await readdir(from)) {
+  for (const name of only ?? (await readdir(from))) {
     if (name.endsWith(".ts") && !except.includes(name))
       await writeFile(join(to, name), asUsersImport(await readFile(join(from, name), "utf8")));
   }
@@ -75,13 +75,16 @@ async function install(world: World): Promise<void> {
   await mkdir(folder, { recursive: true });
   for (const name of ["dist", "package.json"]) await cp(join(root, name), join(folder, name), { recursive: true });
   await mkdir(join(modules, "@cloudflare"));
-  for (const name of ["agents", "partyserver", "vitest", "@cloudflare/vitest-pool-workers"]) {
+  for (const name of ["agents", "partyserver", "vitest", "@cloudflare/vitest-pool-workers", "zod", "valibot", "arktype", "@ark"]) {
     const places = ["test/frameworks/node_modules", "node_modules"].map((place) => join(root, place, name));
     const found = places.find((place) => existsSync(place));
     if (!found) throw new Error(`${name} is not installed: run npm ci.`);
     await symlink(found, join(modules, name));
   }
 }
+
+/** The tests that use the libraries of schemas, of which one needs the types of Node. */
+const OF_SCHEMAS = ["messages.ts"];
 
 /** Writes what `wrangler types` generates: of the env of a project, or of the runtime, which is the same for all because their compatibility date is. */
 async function generate(folder: string, config: string, what: "env" | "runtime"): Promise<void> {
@@ -101,7 +104,8 @@ async function layOut(world: World): Promise<Block[]> {
   for (const { page, file, text } of blocks) await writeFile(join(docs, page === FRAMEWORKS_PAGE ? "frameworks" : "pages", file), text);
   for (const folder of ["src", "test"]) await cp(join(root, "test/consumer", folder), join(world, "consumer", folder), { recursive: true });
   await copySources(join(here, "worker"), join(docs, "worker"));
-  await copySources(here, join(docs, "tests"), ["run.ts", "blocks.ts", "preludes.ts"]);
+  await copySources(here, join(docs, "tests"), ["run.ts", "blocks.ts", "preludes.ts", ...OF_SCHEMAS]);
+  await copySources(here, join(docs, "schemas"), [], OF_SCHEMAS);
   const config = await readFile(join(here, "worker/wrangler.jsonc"), "utf8");
   await writeFile(join(docs, "wrangler.jsonc"), config);
   const objects = await readFile(join(docs, "worker/objects.ts"), "utf8");
@@ -148,6 +152,7 @@ const CHECKS: readonly Check[] = [
   { name: "documentation of tests", folder: "consumer", files: ["src/*.ts", "test/*.ts"], options: CONSUMER, skipLibCheck: true },
   { name: "example", folder: "example", files: ["written.ts", "example-worker/hello-outbox.ts"], options: { declaration: true } },
   { name: "tests", folder: "docs", files: ["worker/constants.ts", "tests/*.ts"], options: {} },
+  { name: "tests of schemas", folder: "docs", files: ["schemas/*.ts"], options: {}, skipLibCheck: true },
 ];
 
 /** Returns what the compiler finds wrong, or nothing. */

@@ -1,8 +1,9 @@
 /** The options of the wrapper and of one message: every default, every bound, and errors that name what is wrong. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { settings, within } from "../../src/api/options.ts";
+import { settings } from "../../src/api/options.ts";
 import { moreOf, seconds } from "../../src/api/put-options.ts";
+import { within } from "../../src/api/within.ts";
 import { holds } from "./property.ts";
 
 /** Least, greatest, and whether it must be whole. */
@@ -44,6 +45,7 @@ describe("the options of the wrapper", () => {
       retry: { minDelaySeconds: 2, maxDelaySeconds: 3600, factor: 2, jitter: 0.2, maxAttempts: 20 },
       ordering: "strict",
       immediate: false,
+      schemas: null,
       onEvent: undefined,
       listening: false,
     });
