@@ -1,6 +1,6 @@
 /** The core of one object: what its wrappers, the outbox and the inbox in either order, share. Made by the first that comes. */
 
-import { alarmSlot } from "./alarm/slot.js";
+import { type AlarmSlot, alarmSlot } from "./alarm/slot.js";
 import { timersOf } from "./alarm/timers.js";
 import { specsOf } from "./api/destinations.js";
 import { expected, OutboxError } from "./api/errors.js";
@@ -78,8 +78,14 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
   const native = bindNative(ctx.storage);
   const timers = timersOf();
   const abort = (reason: string): void => ctx.abort(reason);
-  const store = storeOf(object, native, used.emit, abort, used.idempotencySeconds, now);
-  const alarm = alarmSlot(store, used.emit, timers, used.immediate, native.sync, abort);
+  const store = storeOf(object, native, used.emit, abort, used.idempotencySeconds, now, () => alarm.outboxAlarmLeft());
+  const alarm: AlarmSlot = alarmSlot(store, used.emit, timers, {
+    handler: () => handlers?.own() ?? null,
+    deliverLate: () => work(false, true),
+    durable: native.sync,
+    refuse: abort,
+    keepsAlarm: used.immediate,
+  });
   const delivery = dispatchOf(store, alarm, used, timers, native.sync);
   probe?.attach({ store, alarm, delivery, timers });
   const wake = () => alarm.setWake(delivery.nextWake());
@@ -94,7 +100,6 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
     if (core.chores.length === 0 || delivery.isDue()) await delivery.run(died, unguarded);
     else await wake();
   }
-  alarm.late = () => work(false, true);
 
   /** Learns which destinations the class has: it has been constructed by now. */
   function adoptDestinations(): void {
@@ -160,7 +165,6 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
       // The same object, perhaps behind a proxy: what came in between may have put its own handlers there.
       if (handlers?.isOn(given)) return handlers.adopt();
       handlers = alarmOf(given, enter as Handler);
-      Object.defineProperty(alarm, "handler", { get: handlers.own, configurable: true });
       instance = given;
       if (chosen) sendMessages = closed(given, "sendMessages", missing);
       // Once the constructor has returned.

@@ -38,7 +38,7 @@ export interface Watch {
   /** Looks after a start: its alarm is overdue, or gone. */
   started(overdue: boolean): void;
   /** The alarm has been set for this time. `late` tells that it took the place of one that was late. */
-  armed(time: number, now: number, late: boolean): void;
+  noteSet(time: number, now: number, late: boolean): void;
   /** Whether an alarm that is late may be set again: each time that makes the platform wait anew. */
   mayArm(now: number): boolean;
   /** The platform has called. */
@@ -91,7 +91,7 @@ export function watchOf(store: Store, timers: Timers, slot: Watched): Watch {
 
     started: (overdue) => watch.look(overdue ? REPEAT_MS : START_MS),
 
-    armed(time, now, late) {
+    noteSet(time, now, late) {
       last = now;
       if (late) again++;
       if (time <= now + LATE_MS) watch.look(time + LATE_MS - now);

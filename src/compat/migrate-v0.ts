@@ -1,5 +1,6 @@
 /** Adopting what version 0.1.0 of this package left behind: its messages, its tasks, and the alarm that it emulated. */
 
+import type { OwnAlarmState } from "../storage/memory.js";
 import { draft } from "../storage/message.js";
 import type { Store } from "../storage/store.js";
 
@@ -29,6 +30,7 @@ interface Task {
  */
 export async function adoptOriginal(store: Store, maxBytes: number, arm: () => unknown): Promise<void> {
   const { native, memory } = store;
+  const alarm: OwnAlarmState = memory;
   const resumed = memory.adopting;
   const { keys, own, others } = await tasks(store);
   for (let start = ORIGINAL; ; ) {
@@ -49,7 +51,7 @@ export async function adoptOriginal(store: Store, maxBytes: number, arm: () => u
       }
     }
     if (last) {
-      if (own) memory.ownAlarm = { time: own, due: own, retryCount: 0 };
+      if (own) alarm.ownAlarm = { time: own, due: own, retryCount: 0 };
       // The alarm that starts the object was set for its tasks, too.
       if (keys.length > 0 && !others) memory.outboxAlarmAtRest = own ? Math.min(own - 1, Date.now()) : Date.now();
       for (const key of keys) rows[key] = undefined;

@@ -1,6 +1,6 @@
 /** The header: which fields it has, under which names, and the text of it that every put writes. A new field is one line of a table. */
 
-import { type OwnAlarm, retryOf } from "../alarm/own-alarm.js";
+import { type OwnAlarm, retryOf } from "../alarm/retries.js";
 import { OutboxError } from "../api/errors.js";
 import { DEFAULT_DESTINATION } from "../api/events.js";
 import { CLOSED } from "../subscription/breaker.js";
@@ -109,6 +109,7 @@ export function loadHeader(memory: Memory, row: Readonly<Record<string, unknown>
     );
   }
   copy([...ALWAYS.map((name) => ({ name, memory: name })), ...FIELDS], row, memory);
+  memory.isRunningAtRest = memory.ownAlarm?.running === true;
   memory.unknown = unknownIn(row, KNOWN);
 }
 

@@ -6,7 +6,7 @@ import { ack, cursorAt, isAcked, type Range } from "../subscription/cursor.js";
 import { type LaneState, newReader, type Reader } from "../subscription/reader.js";
 import { loadHeader, loadReader, readersIn } from "./header.js";
 import { linesOf, messagesIn } from "./lines.js";
-import { NEVER, type Row } from "./memory.js";
+import { NEVER, type OwnAlarmState, type Row } from "./memory.js";
 import { isScheduled, positionOf, type Read, readAll, readMessage, startOf } from "./message.js";
 import { damage } from "./read.js";
 import {
@@ -53,7 +53,8 @@ export async function load(store: Store, object: string): Promise<boolean> {
   if (!row || row.object === object) return memory.adopting;
   // A copy. Its messages keep the identity they had. The platform does not restore an alarm with a copy, so the
   // original's own alarm is not the copy's either.
-  memory.ownAlarm = null;
+  const alarm: OwnAlarmState = memory;
+  alarm.ownAlarm = null;
   await store.newEpoch();
   return memory.adopting;
 }

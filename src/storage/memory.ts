@@ -1,6 +1,6 @@
 /** Memory: what one object's outbox knows without reading, but for its readers, which own what is theirs. */
 
-import type { OwnAlarm } from "../alarm/own-alarm.js";
+import type { OwnAlarm } from "../alarm/retries.js";
 import type { Occurrence } from "../api/events.js";
 import type { Reader } from "../subscription/reader.js";
 import { type Lines, messagesIn, NO_LINES } from "./lines.js";
@@ -10,8 +10,26 @@ import { HEADER, type IdMemory, NO_IDS, type SegmentRow } from "./rows.js";
 /** A time that does not come, in place of one. */
 export const NEVER: number = Number.POSITIVE_INFINITY;
 
+/** What is known of the object's own alarm. `src/alarm/own-alarm.ts` changes it, and loading, before that has begun. */
+export interface OwnAlarmState {
+  /** The object's own alarm, while the outbox uses the native one. */
+  ownAlarm: OwnAlarm | null;
+  /** The object's own alarm while its handler runs, as it will be retried if that fails. Kept until the handler has ended. */
+  runningAlarm: OwnAlarm | null;
+}
+
+/** What is known of the native alarm. `src/alarm/native-alarm.ts` changes it, and nothing else. */
+export interface NativeAlarmState {
+  /** When the outbox is to be woken, in milliseconds since the Unix epoch; `NEVER` while nothing waits. */
+  wakeAt: number;
+  /** The time for which the native alarm is believed to be set; `NEVER` when none is. */
+  nativeAlarmAt: number;
+  /** The last alarm that the outbox set. One that fires at this time or earlier, with nothing waiting, is not the object's own. */
+  outboxAlarmAt: number;
+}
+
 /** What the outbox knows without reading: the header as it should be, and what no row holds. All of it goes back when a transaction rolls back. */
-export interface Memory {
+export interface Memory extends Readonly<OwnAlarmState>, Readonly<NativeAlarmState> {
   /** The format of rows. */
   readonly v: 1;
   /** The key of the header. */
@@ -40,10 +58,6 @@ export interface Memory {
   /** How many slots have been given to readers: none is given twice. */
   slots: number;
 
-  /** The object's own alarm, while the outbox uses the native one. */
-  ownAlarm: OwnAlarm | null;
-  /** The object's own alarm while its handler runs, as it will be retried if that fails. Kept until the handler has ended. */
-  runningAlarm: OwnAlarm | null;
   /** The stored header says that the handler of the object's own alarm is running, so it must be written when that ends. */
   isRunningAtRest: boolean;
   /**
@@ -51,12 +65,6 @@ export interface Memory {
    * start that finds it in the native slot must not take it for the object's own.
    */
   outboxAlarmAtRest: number;
-  /** When the outbox is to be woken, in milliseconds since the Unix epoch; `NEVER` while nothing waits. */
-  wakeAt: number;
-  /** The last alarm that the outbox set. One that fires at this time or earlier, with nothing waiting, is not the object's own. */
-  outboxAlarmAt: number;
-  /** The time for which the native alarm is believed to be set; `NEVER` when none is. */
-  nativeAlarmAt: number;
   /** When there is other work for the alarm than delivery; `NEVER` while there is none. */
   chore: number;
 

@@ -1,6 +1,6 @@
 /** The layout at rest: which keys the outbox keeps in storage, what stands under them, and in which form. */
 
-import type { OwnAlarm } from "../alarm/own-alarm.js";
+import type { OwnAlarm } from "../alarm/retries.js";
 import type { Breaker } from "../subscription/breaker.js";
 import type { Range } from "../subscription/cursor.js";
 import { digits, readable, type StoredMessage, type Stream } from "./message.js";

@@ -71,7 +71,7 @@ export interface Store {
   /** Takes back a message whose put was refused. Returns whether it could: not once its row has been written by somebody else. */
   retract(position: number, entries: Record<string, unknown>, meta: MessageMeta | undefined, takers: readonly Reader[]): boolean;
   /** The time of the outbox's alarm that is firing or still set, or 0. While nothing waits the header names it: it is not the object's own. */
-  outboxAlarmLeft: () => number;
+  readonly outboxAlarmLeft: () => number;
   /** The header as it should stand now. */
   header(): unknown;
   /** Writes the header: after a change to what only it holds. */
@@ -102,6 +102,7 @@ export interface Store {
 /**
  * @param abort resets the object, which begins again from what is stored: for a write that storage refuses, and that memory is ahead of
  * @param idempotencySeconds how long the id of a message that was delivered is remembered
+ * @param outboxAlarmLeft as in `Store`
  */
 export function storeOf(
   object: string,
@@ -110,6 +111,7 @@ export function storeOf(
   abort: (reason: string) => void,
   idempotencySeconds: number,
   now: () => number,
+  outboxAlarmLeft: () => number,
 ): Store {
   const memory = memoryOf(object);
   const header = headerOf(object);
@@ -236,7 +238,7 @@ export function storeOf(
       return true;
     },
 
-    outboxAlarmLeft: () => 0,
+    outboxAlarmLeft,
 
     header() {
       const firing = store.waits() ? 0 : store.outboxAlarmLeft();

@@ -50,7 +50,7 @@ export async function settle(life: Life, instance: Instance, object: Watched, fa
 function begin(life: Life, instance: Instance, failures: unknown[]): void {
   const { store, alarm, native } = life;
   // As the platform does: the alarm is gone, and then it is called.
-  const call = ownDueAt(life) <= store.now() ? native.deleteAlarm().then(() => instance.alarm()) : alarm.late();
+  const call = ownDueAt(life) <= store.now() ? native.deleteAlarm().then(() => instance.alarm()) : alarm.deliverLate();
   life.call = Promise.resolve(call).then(
     () => {
       life.call = null;

@@ -241,7 +241,7 @@ export function puttingOf(
       const isLarge = keys.length > FEW_KEYS || replacement !== undefined;
       const written = isLarge ? store.put(entries, options) : store.native.put(entries, options);
       if (options?.allowUnconfirmed) store.unconfirmed = true;
-      const armed = first || (!replacement && delivery.isClosed() && alarm.stands(now)) ? undefined : wake();
+      const armed = first || (!replacement && delivery.isClosed() && alarm.isSetFor(now)) ? undefined : wake();
       if (about && !first) tell({ type: "stored", sequence, ...about, id: receipt.id });
       await written;
       await cleared;
@@ -273,7 +273,7 @@ export function puttingOf(
       // The header last: nothing else counts before it stands.
       for (const key of Object.keys(rows)) if (key !== memory.key) kv.put(key, rows[key]);
       kv.put(memory.key, rows[memory.key]);
-      if (!delivery.isClosed() || !alarm.stands(now)) void wake();
+      if (!delivery.isClosed() || !alarm.isSetFor(now)) void wake();
       if (listening) tell({ type: "stored", sequence: receipt.sequence, ...eventMessage(receipt.id, more?.key, msg) });
       return receipt;
     } catch (error) {

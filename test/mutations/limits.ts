@@ -92,10 +92,10 @@ export const LIMITS: readonly Mutation[] = [
   },
   {
     name: "never sets an alarm before one that fired under a wrong clock",
-    file: "alarm/slot.ts",
-    within: "after",
-    find: "called || lastFiredAt < store.now() + LATE_MS ? lastFiredAt + 1 : 0",
-    replace: "floor + 1",
+    file: "alarm/native-alarm.ts",
+    within: "earliestAt",
+    find: "call.isOpen || lastFiredAt < store.now() + LATE_MS ? lastFiredAt + 1 : 0",
+    replace: "lastFiredAt + 1",
     finders: [model("limits", "a clock")],
   },
   {
@@ -196,7 +196,7 @@ export const LIMITS: readonly Mutation[] = [
   },
   {
     name: "retries the object's own alarm more often than the platform",
-    file: "alarm/own-alarm.ts",
+    file: "alarm/retries.ts",
     within: "PLATFORM_RETRIES",
     find: "6",
     replace: "7",

@@ -1,7 +1,7 @@
 /** The header: what a restart needs of an outbox comes back from the row that every put writes. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { OwnAlarm } from "../../src/alarm/own-alarm.ts";
+import type { OwnAlarm } from "../../src/alarm/retries.ts";
 import { headerOf, loadHeader, loadReader, readersIn } from "../../src/storage/header.ts";
 import { linesOf } from "../../src/storage/lines.ts";
 import { type Memory, memoryOf, NEVER } from "../../src/storage/memory.ts";
