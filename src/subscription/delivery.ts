@@ -104,88 +104,111 @@ export function deliveryOf(
     do {
       stepAt = store.now();
       const { breaker } = reader;
-      // A handler may set a single message aside, and the next of its key must not be under way with it.
-      const distinct = (delivery.send?.ordering ?? delivery.settings.ordering) !== "batch";
-      const { batchSize } = delivery.settings;
       const calm = leased || isOver(breaker);
-      let batch = await take(batchSize, distinct, calm);
+      let batch = await takeNext(calm);
       if (batch.entries.length === 0 && !calm) {
         // What was looked at in vain is looked at again.
         if (reader.delayedCount + reader.blockedCount > 0) reader.delayedDueAt = 0;
-        batch = await take(batchSize, distinct, true);
+        batch = await takeNext(true);
       }
       if (leased && judgeDeath(batch)) {
         leased = false;
         await settle(batch);
         continue;
       }
-      let noted = false;
+      const noted = leased ? null : note(batch, breaker, unguarded);
       // With nothing in hand no user code runs.
       if (leased) await (batch.entries.length > 0 && lease(batch));
-      else {
-        cut(batch, probeSize(breaker, batchSize));
-        const [head] = batch.handed;
-        noted = head !== undefined && (unguarded || head.more.deaths !== undefined);
-        if (head && noted) {
-          // If it has killed before and does so again, the next run must know what to blame.
-          reader.breaker = { ...breaker, lease: true, alone: head.more.deaths ? head.position : 0 };
+      else if (noted) await noted;
+      if (!(await attempt(batch, breaker, leased, noted !== null))) return;
+      // After a lease the next run has the platform's own retries behind it again, which tell a death without a row being written.
+    } while (goesOn());
+  }
+
+  /** Reads the next batch. `calm`: messages that have broken their batch may be tried. */
+  function takeNext(calm: boolean): Promise<Batch> {
+    // A handler may set a single message aside, and the next of its key must not be under way with it.
+    const distinct = (delivery.send?.ordering ?? delivery.settings.ordering) !== "batch";
+    return take(delivery.settings.batchSize, distinct, calm);
+  }
+
+  /**
+   * Cuts a batch to what is tried next. If the next life could not tell otherwise that this run has died, or of which message, the header
+   * says so first: then returns a promise of that.
+   */
+  function note(batch: Batch, breaker: Breaker, unguarded: boolean): Promise<void> | null {
+    cut(batch, probeSize(breaker, delivery.settings.batchSize));
+    const [head] = batch.handed;
+    if (!head || !(unguarded || head.more.deaths !== undefined)) return null;
+    // If it has killed before and does so again, the next run must know what to blame.
+    reader.breaker = { ...breaker, lease: true, alone: head.more.deaths ? head.position : 0 };
+    return store.saveHeader();
+  }
+
+  /**
+   * Hands a batch over, and settles it. Returns whether the run goes on.
+   *
+   * @param breaker as it was before anything was noted of this call
+   * @param leased an earlier run died: an alarm is set for what follows if this one does
+   * @param noted the header says that this run is under way
+   */
+  async function attempt(given: Batch, breaker: Breaker, leased: boolean, noted: boolean): Promise<boolean> {
+    let batch = given;
+    const { lanes: seen } = reader;
+    await untilConfirmed();
+    const leave = await host.enter();
+    let before: Breaker;
+    let failed: { error: unknown } | null;
+    let asksToPause: boolean;
+    try {
+      // A dead letter of its key has been redriven meanwhile: all of it is looked at again.
+      const overtakes = batch.handed.some(({ more: { key = "" } }) => reader.lanes.get(key) !== seen.get(key));
+      if (overtakes) lookAgain(reader);
+      if (reader.paused || overtakes) {
+        batch.entries = batch.handed = [];
+        // Nothing was handed over that the next run could blame.
+        if (noted || leased) {
+          reader.breaker = noted ? breaker : { ...reader.breaker, lease: false, alone: 0 };
           await store.saveHeader();
         }
       }
-      const { lanes: seen } = reader;
-      await untilConfirmed();
-      const leave = await host.enter();
-      let before: Breaker;
-      let failed: { error: unknown } | null;
-      let asksToPause: boolean;
-      try {
-        // A dead letter of its key has been redriven meanwhile: all of it is looked at again.
-        const overtakes = batch.handed.some(({ more: { key = "" } }) => reader.lanes.get(key) !== seen.get(key));
-        if (overtakes) lookAgain(reader);
-        if (reader.paused || overtakes) {
-          batch.entries = batch.handed = [];
-          // Nothing was handed over that the next run could blame.
-          if (noted || leased) {
-            reader.breaker = noted ? breaker : { ...reader.breaker, lease: false, alone: 0 };
-            await store.saveHeader();
-          }
-        }
-        before = leased ? { ...reader.breaker, suspects: breaker.suspects } : breaker;
-        failed = batch.handed.length > 0 ? await hand(batch.handed) : null;
-        // What memory learns while a transaction is open goes back with it. From here to the next await it is not.
+      before = leased ? { ...reader.breaker, suspects: breaker.suspects } : breaker;
+      failed = batch.handed.length > 0 ? await hand(batch.handed) : null;
+      // What memory learns while a transaction is open goes back with it. From here to the next await it is not.
+      while (store.open) await store.open;
+      // The run has lived: what was noted for the case of its death is over, and goes with what follows.
+      if (noted) reader.breaker = { ...reader.breaker, lease: false, alone: 0 };
+      asksToPause = failed !== null && isPause(failed.error);
+      if (failed && !asksToPause) {
+        batch = await judgeFailure(batch, before, failed.error);
         while (store.open) await store.open;
-        // The run has lived: what was noted for the case of its death is over, and goes with what follows.
-        if (noted) reader.breaker = { ...reader.breaker, lease: false, alone: 0 };
-        asksToPause = failed !== null && isPause(failed.error);
-        if (failed && !asksToPause) {
-          batch = await judgeFailure(batch, before, failed.error);
-          while (store.open) await store.open;
-        }
-        // A batch of which nothing could be handed over tells nothing of the destination.
-        else if (!failed && batch.handed.length > 0) reader.breaker = afterSuccess(before, batch.handed.length);
-      } finally {
-        leave();
       }
-      const rest = batch.handed.filter(({ fate }) => !fate);
-      if (failed && (asksToPause || rest.length > 0)) {
-        await backOff(batch, rest, failed.error);
-        return;
-      }
-      const lanes = reader.lanes.size;
-      const idle = !batch.entries.some(({ fate }) => fate);
-      // A lane of which nothing is left has ended, and makes room; and what the reader does not take it has passed.
-      if (idle && (batch.lanes.length > 0 || batch.isCut)) await settle(batch, batch.isCut);
-      if (idle && (reader.lanes.size < lanes || batch.isCut)) continue;
-      // Nothing to do, although something seemed due.
-      if (idle) {
-        const wake = delivery.nextAttempt();
-        idleUntil = store.now() + NOTHING_MS;
-        return host.wake(false, { delivery, time: wake > store.now() ? wake : idleUntil });
-      }
-      await settle(batch, noted || (before !== reader.breaker && !(isOver(before) && isOver(reader.breaker))));
-      if (before.failures > 0 && reader.breaker.failures === 0) emit({ type: "breaker_closed", destination: reader.name });
-      // After a lease the next run has the platform's own retries behind it again, which tell a death without a row being written.
-    } while (goesOn());
+      // A batch of which nothing could be handed over tells nothing of the destination.
+      else if (!failed && batch.handed.length > 0) reader.breaker = afterSuccess(before, batch.handed.length);
+    } finally {
+      leave();
+    }
+    const rest = batch.handed.filter(({ fate }) => !fate);
+    if (failed && (asksToPause || rest.length > 0)) {
+      await backOff(batch, rest, failed.error);
+      return false;
+    }
+    if (!batch.entries.some(({ fate }) => fate)) return settleNothing(batch);
+    await settle(batch, noted || (before !== reader.breaker && !(isOver(before) && isOver(reader.breaker))));
+    if (before.failures > 0 && reader.breaker.failures === 0) emit({ type: "breaker_closed", destination: reader.name });
+    return true;
+  }
+
+  /** Nothing of a batch was handed over, although something seemed due. Returns whether the run goes on. */
+  async function settleNothing(batch: Batch): Promise<boolean> {
+    const lanes = reader.lanes.size;
+    // A lane of which nothing is left has ended, and makes room; and what the reader does not take it has passed.
+    if (batch.lanes.length > 0 || batch.isCut) await settle(batch, batch.isCut);
+    if (reader.lanes.size < lanes || batch.isCut) return true;
+    const wake = delivery.nextAttempt();
+    idleUntil = store.now() + NOTHING_MS;
+    host.wake(false, { delivery, time: wake > store.now() ? wake : idleUntil });
+    return false;
   }
 
   /** Storage holds back what is sent until everything is durable, but not for what was put with `allowUnconfirmed`. */

@@ -5,7 +5,7 @@ export const DELIVERY: readonly Mutation[] = [
   {
     name: "acknowledges before it sends",
     file: "subscription/delivery.ts",
-    within: "run",
+    within: "attempt",
     find: "failed = batch.handed.length > 0 ? await hand(batch.handed) : null;",
     replace: `const gone = batch.handed;
       for (const entry of gone) entry.fate = "gone";
@@ -25,7 +25,7 @@ export const DELIVERY: readonly Mutation[] = [
   {
     name: "calls sendMessages with nothing to send",
     file: "subscription/delivery.ts",
-    within: "run",
+    within: "attempt",
     find: "batch.handed.length > 0 ? await hand(batch.handed) : null",
     replace: "await hand(batch.handed)",
     finders: [stories, runtime("delivery")],
@@ -97,7 +97,7 @@ export const DELIVERY: readonly Mutation[] = [
   {
     name: "blames a message for an error that asks to pause",
     file: "subscription/delivery.ts",
-    within: "run",
+    within: "attempt",
     find: "if (failed && !asksToPause) {",
     replace: "if (failed) {",
     finders: [runtime("pause", "an error with `pause: true`"), stories],

@@ -5,9 +5,9 @@ export const FOUND: readonly Mutation[] = [
   {
     name: "hands over what was read before a dead letter of its key was redriven",
     file: "subscription/delivery.ts",
-    within: "run",
+    within: "attempt",
     find: "reader.lanes.get(key) !== seen.get(key)",
-    replace: "memory.lanes.get(key) !== memory.lanes.get(key)",
+    replace: "reader.lanes.get(key) !== reader.lanes.get(key)",
     finders: [model("found", "a message that waits to be durable")],
   },
   {
