@@ -17,7 +17,7 @@ const MOST_DEATHS = 3;
 
 /** What the search for a message needs of the run that it is part of. */
 export interface Search extends Outcomes {
-  take(limit: number, distinct: boolean, calm: boolean, beside: boolean): Promise<Batch>;
+  take(limit: number, onePerKey: boolean, allowIsolated: boolean, beside: boolean): Promise<Batch>;
   untilConfirmed(): Promise<void>;
 }
 

@@ -104,9 +104,9 @@ export function deliveryOf(
     do {
       stepAt = store.now();
       const { breaker } = reader;
-      const calm = leased || isOver(breaker);
-      let batch = await takeNext(calm);
-      if (batch.entries.length === 0 && !calm) {
+      const allowIsolated = leased || isOver(breaker);
+      let batch = await takeNext(allowIsolated);
+      if (batch.entries.length === 0 && !allowIsolated) {
         // What was looked at in vain is looked at again.
         if (reader.delayedCount + reader.blockedCount > 0) reader.delayedDueAt = 0;
         batch = await takeNext(true);
@@ -125,11 +125,11 @@ export function deliveryOf(
     } while (goesOn());
   }
 
-  /** Reads the next batch. `calm`: messages that have broken their batch may be tried. */
-  function takeNext(calm: boolean): Promise<Batch> {
+  /** Reads the next batch. `allowIsolated`: messages that have broken their batch may be tried. */
+  function takeNext(allowIsolated: boolean): Promise<Batch> {
     // A handler may set a single message aside, and the next of its key must not be under way with it.
-    const distinct = (delivery.send?.ordering ?? delivery.settings.ordering) !== "batch";
-    return take(delivery.settings.batchSize, distinct, calm);
+    const onePerKey = (delivery.send?.ordering ?? delivery.settings.ordering) !== "batch";
+    return take(delivery.settings.batchSize, onePerKey, allowIsolated);
   }
 
   /**
@@ -219,10 +219,10 @@ export function deliveryOf(
     while (store.open) await store.open;
   }
 
-  async function take(limit: number, distinct: boolean, calm: boolean, beside = false): Promise<Batch> {
+  async function take(limit: number, onePerKey: boolean, allowIsolated: boolean, beside = false): Promise<Batch> {
     for (;;) {
       while (store.open) await store.open;
-      const batch = await queue.take(limit, alarm.now(), distinct, calm, beside);
+      const batch = await queue.take({ limit, now: alarm.now(), onePerKey, allowIsolated }, beside);
       if (batch) return batch;
       // What was read of a transaction that is still open may yet be rolled back. What storage refuses it refuses at once, and then the
       // message is taken back before this read is over. Either way all of it is looked at again.

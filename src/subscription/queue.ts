@@ -11,14 +11,14 @@ import { type Store, stored } from "../storage/store.js";
 import { type Batch, type Entry, emptyBatch, isAside, type Lane, type Waiting } from "./batch.js";
 import { ackThrough, isAcked } from "./cursor.js";
 import { holdRows, type LaneState, type Reader, releaseBatch } from "./reader.js";
-import { fill } from "./take.js";
+import { fill, type Step } from "./take.js";
 
 export interface Queue {
   /**
    * Reads what can be handed over next: see `fill`. `beside` keeps what is known of the batch in flight, because that may still be settled.
    * Resolves to `null` where a transaction has begun or ended meanwhile, or a message was taken back: then all of it must be read again.
    */
-  take(limit: number, now: number, distinct: boolean, calm: boolean, beside: boolean): Promise<Batch | null>;
+  take(step: Step, beside: boolean): Promise<Batch | null>;
   /**
    * Does with each message of the batch what its fate says, in the turn in which the caller commits `rows`.
    *
@@ -59,13 +59,13 @@ export function queueOf(store: Store, reader: Reader): Queue {
       return done;
     },
 
-    take: (limit, now, distinct, calm, beside) =>
+    take: (step, beside) =>
       queue.alone(async () => {
         const batch = emptyBatch();
         const { transactions, retractions } = store;
         queue.batch = batch;
         if (!beside) releaseBatch(reader);
-        await fill(store, reader, batch, limit, now, distinct, calm);
+        await fill(store, reader, batch, step);
         if (store.open || store.transactions !== transactions || store.retractions !== retractions) return null;
         holdRows(reader, batch.rows);
         return batch;

@@ -22,29 +22,28 @@ export const MAX_LANES = 10_000;
 
 const lookFor = (limit: number): number => Math.max(limit, LOOK);
 
-/**
- * Fills a batch with what can be handed over next, up to `limit` messages: those that were set aside and are due, then the queue.
- *
- * @param now the time, in milliseconds since the Unix epoch
- * @param distinct end before the second message of an ordering key
- * @param calm whether messages that break their batch may be tried
- */
-export async function fill(
-  store: Store,
-  reader: Reader,
-  batch: Batch,
-  limit: number,
-  now: number,
-  distinct: boolean,
-  calm: boolean,
-): Promise<void> {
+/** What one step of delivery may take. */
+export interface Step {
+  /** The most messages that are handed over. */
+  readonly limit: number;
+  /** The time, in milliseconds since the Unix epoch: what is due by then is taken. */
+  readonly now: number;
+  /** End before the second message of an ordering key. */
+  readonly onePerKey: boolean;
+  /** Take messages that have broken their batch, each of them alone. */
+  readonly allowIsolated: boolean;
+}
+
+/** Fills a batch with what can be handed over next: messages that were set aside and are due, then the queue. */
+export async function fill(store: Store, reader: Reader, batch: Batch, step: Step): Promise<void> {
+  const { now } = step;
   /** Lanes of which the head was redriven: earlier messages of their key may still be in the queue, which is looked through first. */
   const redriven: string[] = [];
   if (reader.delayedDueAt <= now) {
     // What is set aside meanwhile may lower it again.
     reader.delayedDueAt = NEVER;
-    const timer = reader.delayedCount ? await takeTimers(store, reader, batch, limit, calm, now) : NEVER;
-    const lane = await takeLanes(store, reader, batch, limit, distinct, calm, now, (key, { hasRedriven }) => {
+    const timer = reader.delayedCount ? await takeTimers(store, reader, batch, step) : NEVER;
+    const lane = await takeLanes(store, reader, batch, step, (key, { hasRedriven }) => {
       if (hasRedriven && reader.queuedCount > 0) redriven.push(key);
       return !hasRedriven || reader.queuedCount === 0 ? NEVER : 0;
     });
@@ -52,11 +51,11 @@ export async function fill(
   }
   const alone = batch.handed.some(({ more }) => more.alone);
   if (reader.queuedCount && (reader.queueDueAt <= now || redriven.length > 0) && !alone) {
-    const through = await takeLog(store, reader, batch, limit, distinct, now);
+    const through = await takeLog(store, reader, batch, step);
     // Those that were found have yet to move behind the lane's name.
     const found = (key: string) => batch.entries.some((entry) => entry.more.key === key && !isAside(entry));
     const ready = redriven.filter((key) => !found(key));
-    if (ready.length > 0) await takeLanes(store, reader, batch, limit, distinct, calm, now, (key) => (ready.includes(key) ? through : 0));
+    if (ready.length > 0) await takeLanes(store, reader, batch, step, (key) => (ready.includes(key) ? through : 0));
   }
   if (!batch.entries.some(isAside)) return;
   const inOrder = (a: Entry, b: Entry) => a.position - b.position;
@@ -65,7 +64,8 @@ export async function fill(
 }
 
 /** Messages that wait for a time, as far as it has come. Returns the time of the first that has not, or an earlier one. */
-async function takeTimers(store: Store, reader: Reader, batch: Batch, limit: number, calm: boolean, now: number): Promise<number> {
+async function takeTimers(store: Store, reader: Reader, batch: Batch, step: Step): Promise<number> {
+  const { limit, now, allowIsolated } = step;
   let bytes = 0;
   let skipped = NEVER;
   let seen = 0;
@@ -87,7 +87,7 @@ async function takeTimers(store: Store, reader: Reader, batch: Batch, limit: num
       const [entry] = entriesOf(row, row.data, row.data.messages);
       if (!entry) continue;
       if (entry.more.alone && batch.handed.length > 0) return 0;
-      if (entry.more.alone && !calm) {
+      if (entry.more.alone && !allowIsolated) {
         skipped = 0;
         continue;
       }
@@ -105,12 +105,10 @@ async function takeLanes(
   store: Store,
   reader: Reader,
   batch: Batch,
-  limit: number,
-  distinct: boolean,
-  calm: boolean,
-  now: number,
+  step: Step,
   through: (key: string, lane: LaneState) => number,
 ): Promise<number> {
+  const { limit, now, onePerKey, allowIsolated } = step;
   let next = NEVER;
   let bytes = 0;
   for (const [key, seen] of reader.lanes) {
@@ -124,7 +122,7 @@ async function takeLanes(
         continue;
       }
       const prefix = lanePrefix(reader.prefix, key);
-      const most = distinct ? 2 : PAGE_ROWS;
+      const most = onePerKey ? 2 : PAGE_ROWS;
       const rows = await store.list({ prefix, limit: most });
       // The last row of a page is only looked at: what follows must be known before a lane is emptied.
       const whole = rows.length < most;
@@ -138,8 +136,8 @@ async function takeLanes(
           due > now ||
           entry.position > last ||
           batch.handed.length >= limit ||
-          (distinct && handed > 0) ||
-          (alone && (!calm || batch.handed.length > 0))
+          (onePerKey && handed > 0) ||
+          (alone && (!allowIsolated || batch.handed.length > 0))
         )
           break;
         hand(reader, batch, entry, now);
@@ -152,16 +150,62 @@ async function takeLanes(
 }
 
 /** The messages of the queue, from its head. Returns the position through which it was looked at: `NEVER` is its end. */
-async function takeLog(store: Store, reader: Reader, batch: Batch, limit: number, distinct: boolean, now: number): Promise<number> {
+async function takeLog(store: Store, reader: Reader, batch: Batch, step: Step): Promise<number> {
   const { memory, log } = store;
-  const keys = new Set(distinct ? batch.handed.map(({ more }) => more.key) : []);
+  const walk = walkOf(reader, batch, step);
+  let bytes = 0;
+  if (memory.readers.length > 1) await log.sweep();
+  reader.segment = await log.seek(reader.cursor.ackFloor, reader.segment);
+  // What is before the first segment of the log can't be read any more, and what is before this reader's is left to others.
+  let before = reader.segment > memory.first ? reader.segment - 1 : undefined;
+  for (let next = reader.segment; ; ) {
+    const { last } = memory;
+    const lastSegmentKey = memory.recent.at(-1)?.key;
+    const found = await log.page(next, last);
+    for (const read of found) {
+      if (bytes > BATCH_BYTES) return walk.through;
+      // It may have grown meanwhile: nothing that was put before what follows may be left out.
+      const row = log.current(read);
+      const isWhole = read.key !== lastSegmentKey || memory.recent.some(({ key }) => key === lastSegmentKey);
+      if (!isWhole) break;
+      log.noteEnd(row, before);
+      before = segmentNumber(row.key);
+      next = before + 1;
+      bytes += roughBytes(row.data.messages);
+      if (!walk.add(row.data, row.data.messages)) return walk.through;
+    }
+    // None of these can be read. A put may have sealed another segment meanwhile.
+    if (found.length === 0) {
+      log.noteNone(last, before);
+      next = last + 1;
+    }
+    if (next > memory.last) break;
+  }
+  // No await since the last segment was seen to be the last: nothing can have moved there.
+  const { object, epoch, base } = memory;
+  if (!walk.add({ object, epoch, base }, messagesIn(memory.tail))) return walk.through;
+  endOfQueue(store, reader, batch, step.now);
+  return NEVER;
+}
+
+/** A walk along the queue: what becomes of each message that it comes to. */
+interface Walk {
+  /** The position through which it has come. */
+  readonly through: number;
+  /** Takes messages as far as the step goes. Returns whether it goes on. */
+  add(stream: Stream, messages: readonly StoredMessage[]): boolean;
+}
+
+function walkOf(reader: Reader, batch: Batch, { limit, now, onePerKey }: Step): Walk {
+  /** The ordering keys of what is handed over, and of what has to wait. */
+  const keys = new Set(onePerKey ? batch.handed.map(({ more }) => more.key) : []);
   const waiting = new Set<string>();
   const look = lookFor(limit);
   let looked = 0;
   let passed = 0;
-  let through = 0;
-  /** Returns whether to go on. */
-  const add = (entry: Entry): boolean => {
+
+  /** Takes one message, which is handed over or set aside. Returns `false` where it can be neither in this step. */
+  function take(entry: Entry): boolean {
     const { key, due = 0 } = entry.more;
     const blocked = key !== undefined && (reader.lanes.has(key) || waiting.has(key));
     const late = due > now;
@@ -177,58 +221,36 @@ async function takeLog(store: Store, reader: Reader, batch: Batch, limit: number
       batch.entries.push(entry);
       if (key) waiting.add(key);
     } else {
-      if (batch.handed.length >= limit || (distinct && key !== undefined && keys.has(key))) return false;
+      if (batch.handed.length >= limit || (onePerKey && key !== undefined && keys.has(key))) return false;
       hand(reader, batch, entry, now);
       if (key !== undefined && !entry.fate) keys.add(key);
     }
     looked++;
-    through = entry.position;
+    walk.through = entry.position;
     return true;
-  };
-  /** As far as the reader is not done with them. */
-  const addAll = (stream: Stream, messages: readonly StoredMessage[]): boolean =>
-    entriesOf(null, stream, messages).every((entry) => {
-      if (isAcked(reader.cursor, entry.position)) return true;
-      if (!takes(reader, entry.msg)) {
-        through = batch.passed = entry.position;
-        batch.isCut = ++passed >= MOST_PASSED;
-        return !batch.isCut;
-      }
-      batch.looked.push(entry.position);
-      return add(entry);
-    });
-  let bytes = 0;
-  if (memory.readers.length > 1) await log.sweep();
-  reader.segment = await log.seek(reader.cursor.ackFloor, reader.segment);
-  // What is before the first segment of the log can't be read any more, and what is before this reader's is left to others.
-  let before = reader.segment > memory.first ? reader.segment - 1 : undefined;
-  for (let next = reader.segment; ; ) {
-    const { last } = memory;
-    const lastSegmentKey = memory.recent.at(-1)?.key;
-    const found = await log.page(next, last);
-    for (const read of found) {
-      if (bytes > BATCH_BYTES) return through;
-      // It may have grown meanwhile: nothing that was put before what follows may be left out.
-      const row = log.current(read);
-      const isWhole = read.key !== lastSegmentKey || memory.recent.some(({ key }) => key === lastSegmentKey);
-      if (!isWhole) break;
-      log.noteEnd(row, before);
-      before = segmentNumber(row.key);
-      next = before + 1;
-      bytes += roughBytes(row.data.messages);
-      if (!addAll(row.data, row.data.messages)) return through;
-    }
-    // None of these can be read. A put may have sealed another segment meanwhile.
-    if (found.length === 0) {
-      log.noteNone(last, before);
-      next = last + 1;
-    }
-    if (next > memory.last) break;
   }
-  // No await since the last segment was seen to be the last: nothing can have moved there.
-  const { object, epoch, base } = memory;
-  if (!addAll({ object, epoch, base }, messagesIn(memory.tail))) return through;
-  // The end of the queue. Messages there that wait for a time may as well wait here.
+
+  const walk = {
+    through: 0,
+
+    /** What the reader is done with is passed over. */
+    add: (stream: Stream, messages: readonly StoredMessage[]): boolean =>
+      entriesOf(null, stream, messages).every((entry) => {
+        if (isAcked(reader.cursor, entry.position)) return true;
+        if (!takes(reader, entry.msg)) {
+          walk.through = batch.passed = entry.position;
+          batch.isCut = ++passed >= MOST_PASSED;
+          return !batch.isCut;
+        }
+        batch.looked.push(entry.position);
+        return take(entry);
+      }),
+  };
+  return walk;
+}
+
+/** The walk has come to the end of the queue. Messages there that wait for a time may as well wait where they are. */
+function endOfQueue({ memory }: Store, reader: Reader, batch: Batch, now: number): void {
   let next = NEVER;
   for (let at = batch.entries.length - 1; at >= 0; at--) {
     const entry = batch.entries[at];
@@ -237,13 +259,12 @@ async function takeLog(store: Store, reader: Reader, batch: Batch, limit: number
     next = Math.min(next, entry.more.due ?? 0);
     batch.entries.pop();
   }
-  if (batch.entries.some((entry) => !isAside(entry))) return NEVER;
+  if (batch.entries.some((entry) => !isAside(entry))) return;
   reader.queueDueAt = next;
-  if (next < NEVER) return NEVER;
+  if (next < NEVER) return;
   // Everything that is left can't be read: nothing waits.
   reader.queuedCount = reader.timedCount = 0;
   reader.cursor = ack(reader.cursor, reader.cursor.ackFloor + 1, memory.position);
-  return NEVER;
 }
 
 /** Counts a message to what can be handed over, or to the dead letters when it has expired. */

@@ -41,7 +41,7 @@ export const DELIVERY: readonly Mutation[] = [
   {
     name: "lets a message overtake one of its key that waits for a retry",
     file: "subscription/take.ts",
-    within: "takeLog",
+    within: "walkOf",
     find: "const blocked = key !== undefined && (reader.lanes.has(key) || waiting.has(key));",
     replace: "const blocked = false;",
     finders: [stories, runtime("ordering")],

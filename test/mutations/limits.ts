@@ -38,7 +38,7 @@ export const LIMITS: readonly Mutation[] = [
     name: "reads a batch of any size from the queue",
     file: "subscription/take.ts",
     within: "takeLog",
-    find: "if (bytes > BATCH_BYTES) return through;",
+    find: "if (bytes > BATCH_BYTES) return walk.through;",
     replace: "",
     finders: [model("limits", "a call, come")],
   },
@@ -53,7 +53,7 @@ export const LIMITS: readonly Mutation[] = [
   {
     name: "lets any number of ordering keys wait",
     file: "subscription/take.ts",
-    within: "takeLog",
+    within: "walkOf",
     find: "reader.lanes.size + waiting.size >= MAX_LANES",
     replace: "false",
     finders: [runtime("lanes-limit", "('sqlite')")],

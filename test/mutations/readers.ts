@@ -39,7 +39,7 @@ export const READERS: readonly Mutation[] = [
   {
     name: "hands over messages of every type",
     file: "subscription/take.ts",
-    within: "takeLog",
+    within: "walkOf",
     find: "!takes(reader, entry.msg)",
     replace: "false",
     finders: [runtime("named", "take only the types"), readers],

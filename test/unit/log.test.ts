@@ -66,7 +66,7 @@ it.each([
     left = 0;
   });
   const batch = emptyBatch();
-  await fill(store, reader, batch, 1000, 1, false, true);
+  await fill(store, reader, batch, { limit: 1000, now: 1, onePerKey: false, allowIsolated: true });
   const positions = batch.handed.map(({ position }) => position);
   expect(positions).toEqual(range(1, positions.length));
   expect(batch.looked).toEqual(positions);

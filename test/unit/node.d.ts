@@ -13,3 +13,7 @@ declare module "node:fs" {
   export function readdirSync(folder: string, options: { recursive: true; encoding: "utf8" }): string[];
   export function readFileSync(file: string, encoding: "utf8"): string;
 }
+declare module "vite" {
+  /** Parses a module: its `program` is an ESTree. */
+  export function parseSync(file: string, text: string): { program: unknown; errors: unknown[] };
+}
