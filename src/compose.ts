@@ -10,11 +10,12 @@ import { emitterOf } from "./api/report.js";
 import { seam } from "./api/seam.js";
 import { adoptOriginal, ORIGINAL } from "./compat/migrate-v0.js";
 import type { Parts } from "./context.js";
-import { type Alarm, alarmOf, closed, type Handler, handlerIn, type Lookup } from "./handlers.js";
+import { type Alarm, alarmOf, closed, type Handler, handlerIn, type Lookup, lookupOf } from "./handlers.js";
 import { manager, type OutboxManager } from "./manager.js";
 import { load } from "./storage/load.js";
 import { bindNative } from "./storage/native.js";
 import { isSqlite, maxMessageBytes, storeOf } from "./storage/store.js";
+import { deadMessagesOf } from "./subscription/dead-message.js";
 import { dispatchOf } from "./subscription/dispatch.js";
 import { suspect } from "./subscription/reader.js";
 import { register } from "./subscription/register.js";
@@ -93,6 +94,7 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
   /** The object's own instance, once it is constructed, and its `sendMessages`. */
   let instance: object = {};
   let sendMessages: Lookup = () => null;
+  let deadMessage: Lookup = () => null;
 
   /** Does what is due, of the outbox and of the inbox. */
   async function work(died: boolean, unguarded = false): Promise<void> {
@@ -167,10 +169,13 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
       handlers = alarmOf(given, enter as Handler);
       instance = given;
       if (chosen) sendMessages = closed(given, "sendMessages", missing);
+      if (chosen) deadMessage = ("deadMessage" in given ? closed : lookupOf)(given, "deadMessage", missing);
       // Once the constructor has returned.
       if (core.loading === null) void Promise.resolve().then(adoptDestinations);
     },
   });
+  const exclusively = <T>(body: () => Promise<T>): Promise<T> => ctx.blockConcurrencyWhile(body);
+  delivery.deadMessages = deadMessagesOf(store, used, () => deadMessage(), exclusively, core.manager.transaction, native.sync, wake);
   Object.defineProperty(ctx, CORE, { value: core });
   return core;
 }

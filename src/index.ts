@@ -19,7 +19,14 @@ export type { RetryOptions } from "./api/retry.js";
 export type { ValidMessage } from "./api/schemas.js";
 export type { SchemaIssue, SchemaResult, StandardSchema } from "./api/standard-schema.js";
 export type { TOB_DurableObject, TOB_Env } from "./compat/original.js";
-export type { OutboxManager, OutboxManagerOf, OutboxTransaction, OutboxTransactionSync, Synchronous } from "./manager.js";
+export type {
+  OutboxDeadMessageHandler,
+  OutboxManager,
+  OutboxManagerOf,
+  OutboxTransaction,
+  OutboxTransactionSync,
+  Synchronous,
+} from "./manager.js";
 export type { OutboxListOptions } from "./operate/list.js";
 export type { DestinationOption } from "./operate/operations.js";
 export type { OutboxDestinationStats, OutboxStats } from "./operate/stats.js";

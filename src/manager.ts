@@ -25,6 +25,29 @@ export interface OutboxTransaction<M = unknown> extends DurableObjectTransaction
   send(msg: M, options?: OutboxPutOptions): Promise<OutboxReceipt>;
 }
 
+/**
+ * An optional method of the class, `deadMessage(message, destination, txn)`: called when a message is about to become a dead letter, whatever the
+ * reason, in the transaction in which it becomes one. What it writes through `txn` and what it sends commits with the dead letter, or not at all:
+ * a compensation, say, or a report to someone who looks at it. It can't be called over RPC.
+ *
+ * If it throws, calls `txn.rollback()` or takes over ten seconds, nothing of what it wrote is kept, the message becomes a dead letter all the same, and
+ * the event `dead_message_failed` says so. After a crash it is called again. Other requests to the object wait until it has returned.
+ *
+ * @param message a copy, with `reason` and `error` as `list({ state: "dead" })` shows them
+ * @param destination the name of the destination that did not get it: `"default"` is `sendMessages`
+ *
+ * @example
+ * async deadMessage({ msg }: OutboxDeadLetter<OrderMessage>, destination: string, txn: OutboxTransaction<OrderMessage>) {
+ *   await txn.put(`order:${msg.id}`, { status: "failed", destination });
+ *   await txn.send({ type: "order_failed", id: msg.id });
+ * }
+ */
+export type OutboxDeadMessageHandler<M = unknown, I = M> = (
+  message: OutboxDeadLetter<M>,
+  destination: string,
+  txn: OutboxTransaction<I>,
+) => unknown;
+
 /** A synchronous transaction that messages can join. */
 export interface OutboxTransactionSync<M = unknown> {
   readonly sql: SqlStorage;

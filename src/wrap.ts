@@ -6,7 +6,7 @@ import type { OutboxDelivery, OutboxMessage } from "./api/message.js";
 import type { MessageInputsOf, MessageSchemas, MessagesOf } from "./api/messages.js";
 import { type OutboxOptions, settings } from "./api/options.js";
 import { coreOf, isDecorator, markOutbox, outboxOf, type Wrappable } from "./compose.js";
-import type { OutboxManager } from "./manager.js";
+import type { OutboxDeadMessageHandler, OutboxManager } from "./manager.js";
 
 /** A class that can be wrapped: constructed with the object's state and env, and able to send messages, by one method or to named destinations. */
 export type OutboxClass = new (
@@ -40,6 +40,18 @@ export type SendsWhatIsPut<C extends OutboxClass, B extends string> =
         : { sendMessages_must_take_the_messages_of_the_manager: SendMessages<C, B> }
       : HasDestinations<C, B>;
 
+/** The `deadMessage` that fits the manager in a class's env: any, where the env names no manager. */
+type DeadMessage<C extends OutboxClass, B extends string> =
+  EnvOf<C> extends Record<B, OutboxManager<infer M, infer I>> ? OutboxDeadMessageHandler<M, I> : unknown;
+
+/** `unknown` when the class has no `deadMessage`, or one that takes the manager's messages. */
+type HandlesDead<C extends OutboxClass, B extends string> =
+  InstanceType<C> extends { deadMessage: infer H }
+    ? H extends DeadMessage<C, B>
+      ? unknown
+      : { deadMessage_must_take_the_messages_of_the_manager: DeadMessage<C, B> }
+    : unknown;
+
 /** The destinations that fit the manager in a class's env: any, where the env names no manager. */
 type Destinations<C extends OutboxClass, B extends string> =
   EnvOf<C> extends Record<B, OutboxManager<infer M, infer _>> ? OutboxDestinations<M, string> : unknown;
@@ -48,9 +60,9 @@ type Destinations<C extends OutboxClass, B extends string> =
 type HasDestinations<C extends OutboxClass, B extends string> =
   InstanceType<C> extends { destinations: infer D }
     ? D extends Destinations<C, B>
-      ? unknown
+      ? HandlesDead<C, B>
       : { destinations_must_take_the_messages_of_the_manager: Destinations<C, B> }
-    : unknown;
+    : HandlesDead<C, B>;
 
 /** Those messages that a schema would have to know. */
 type WithType<M> = unknown extends M ? never : Extract<M, { readonly type: string }>;

@@ -47,6 +47,8 @@ export const DEFAULT_DESTINATION = "default";
  * - `retried`: only this message has failed and is set aside until `retryAt`; all others go on.
  * - `set_aside`: these messages left the queue to wait for their time, or behind one with their ordering key.
  * - `dead`: the message is a dead letter now; `list({ state: "dead" })` shows it.
+ * - `dead_message_failed`: `deadMessage` threw, took too long or ended its transaction for a message. Nothing that it wrote is kept, and the message is a
+ *   dead letter all the same.
  * - `late_outcome`: an outcome arrived after its call had settled or timed out; it changes nothing.
  * - `repaired`: the wake-up was missing, overdue or too late, and was armed again.
  * - `destination_missing`: the class has no destination of this name any more. What it has yet to get is kept, and what is put meanwhile.
@@ -68,6 +70,7 @@ export type Occurrence =
       | { readonly type: "destination_missing"; readonly waiting: number; readonly dead: number }
       | ({ readonly type: "retried"; readonly attempts: number; readonly retryAt: number } & EventMessage & EventError)
       | ({ readonly type: "dead"; readonly reason: DeadReason; readonly attempts: number } & EventMessage & EventError)
+      | ({ readonly type: "dead_message_failed" } & EventMessage & EventError)
       | ({ readonly type: "late_outcome"; readonly outcome: "ack" | "retry" | "reject" } & EventMessage)
     ));
 

@@ -109,6 +109,8 @@ export function emitterOf(object: string, listener: ((event: OutboxEvent) => unk
     } else if (event.type === "dead") {
       const next = "Fix the cause, then call redrive() to send it again, or discard() to delete it.";
       error(`A message became a dead letter (${event.reason})`, event.error, about, next);
+    } else if (event.type === "dead_message_failed") {
+      error("deadMessage failed", event.error, about, "Nothing that it wrote is kept. The message is a dead letter all the same.");
     } else if (event.type === "destination_missing") {
       const waiting = `${event.waiting} message${event.waiting === 1 ? "" : "s"} and ${event.dead} dead letter${event.dead === 1 ? "" : "s"}`;
       const next = `${waiting} of it are kept. Bring it back, name it in formerly of another, or call dropDestination().`;

@@ -6,7 +6,7 @@ import { gate, type Parts } from "../context.js";
 import { ownersOf } from "../log/ids.js";
 import { NEVER, type Row } from "../storage/memory.js";
 import { isScheduled, positionOf, type Read } from "../storage/message.js";
-import { keyNumber, kindOf, laneKey, segmentNumber } from "../storage/rows.js";
+import { keyNumber, kindOf, segmentNumber } from "../storage/rows.js";
 import { idOf, type Scan } from "../storage/scan.js";
 import type { Batch } from "../subscription/batch.js";
 import { tried } from "../subscription/breaker.js";
@@ -174,9 +174,6 @@ export function cancellerOf(parts: Parts, { reader, queue }: Delivery, scan: Sca
     }
     reader.blockedCount--;
     queue.wakeLane(more.key ?? "", rows);
-    if (reader.blockedCount > 0) return;
-    // Nobody would look at what is left of the lanes.
-    for (const key of reader.lanes.keys()) rows[laneKey(prefix, key)] = undefined;
-    reader.lanes = new Map();
+    queue.endLanes(rows);
   }
 }

@@ -10,6 +10,7 @@ import { acksKey, keyNumber, LAST_NUMBER, lanesOf, numberedKey, rowsOf } from ".
 import { scanOf } from "../storage/scan.js";
 import { stored } from "../storage/store.js";
 import { cursorAt } from "../subscription/cursor.js";
+import type { DeadMessages } from "../subscription/dead-message.js";
 import type { Delivery } from "../subscription/delivery.js";
 
 /** Options of `dropDestination`. */
@@ -42,10 +43,13 @@ export async function drop(parts: Parts, { reader }: Delivery, toDead: boolean):
     throw new OutboxError("unsupported", `The class still has the destination ${JSON.stringify(name)}: deploy one without it first.`);
   }
 
+  /** The class's `deadMessage` is called for one message at a time. */
+  const dead = toDead && delivery.deadMessages?.isHandled() ? delivery.deadMessages : null;
+
   /** The next messages of the queue. */
   async function fromQueue(): Promise<Step> {
     const messages: Read[] = [];
-    for await (const message of scan.messages("s")) if (messages.push(message) >= STEP) break;
+    for await (const message of scan.messages("s")) if (messages.push(message) >= (dead ? 1 : STEP)) break;
     const last = messages.at(-1);
     return {
       messages,
@@ -60,15 +64,28 @@ export async function drop(parts: Parts, { reader }: Delivery, toDead: boolean):
   }
 
   /** The messages of some rows, which are deleted. */
-  const ofRows = (found: readonly Row[], forget: (row: Row, messages: number) => void): Step => ({
-    messages: found.flatMap(({ data }) => readAll(data, data.messages)),
-    change(rows) {
-      for (const row of found) {
-        rows[row.key] = undefined;
-        forget(row, row.data.messages.length);
-      }
-    },
-  });
+  function ofRows(found: readonly Row[], forget: (row: Row, messages: number) => void): Step {
+    const [first] = found;
+    const [message] = first?.data.messages ?? [];
+    if (dead && first && message !== undefined) {
+      return {
+        messages: readAll(first.data, [message]),
+        change(rows) {
+          rows[first.key] = stored({ ...first.data, messages: first.data.messages.slice(1) });
+          forget(first, 1);
+        },
+      };
+    }
+    return {
+      messages: found.flatMap(({ data }) => readAll(data, data.messages)),
+      change(rows) {
+        for (const row of found) {
+          rows[row.key] = undefined;
+          forget(row, row.data.messages.length);
+        }
+      },
+    };
+  }
 
   const fromTimers = async (): Promise<Step> =>
     ofRows(await store.page(reader, "t", rowsOf(prefix, "t"), LAST_NUMBER), ({ key }) => {
@@ -86,22 +103,53 @@ export async function drop(parts: Parts, { reader }: Delivery, toDead: boolean):
       reader.deadCount = Math.max(0, reader.deadCount - 1);
     });
 
-  function bury({ stream, position, more, ...rest }: Read, rows: Rows): void {
+  /** A message as its dead letter says. */
+  function letterOf({ more, ...rest }: Read): Read {
     const now = store.now();
     const error = "Its destination was dropped.";
-    const dead = { ...more, reason: "dropped" as const, error, attempts: more.attempts ?? 0, first: more.first ?? now, last: now };
-    rows[numberedKey(prefix, "d", position)] = stored({ v: 1, ...stream, messages: [restored({ position, ...rest }, dead)] });
+    return { ...rest, more: { ...more, reason: "dropped", error, attempts: more.attempts ?? 0, first: more.first ?? now, last: now } };
+  }
+
+  function bury(letter: Read, rows: Rows): void {
+    const { stream, position, more } = letter;
+    rows[numberedKey(prefix, "d", position)] = stored({ v: 1, ...stream, messages: [restored(letter, more)] });
     reader.deadCount++;
   }
 
+  /** Calls the class's `deadMessage` for the one message of a step. Resolves to whether that has become a dead letter. */
+  async function handled(dead: DeadMessages, kind: "s" | "t" | "k", message: Read, change: Step["change"]): Promise<boolean> {
+    const letter = letterOf(message);
+    const dying = {
+      ...{ reader, message: letter },
+      async isGone() {
+        for await (const { position } of scan.messages(kind)) return position !== message.position;
+        return true;
+      },
+      change(rows: Rows) {
+        change(rows);
+        bury(letter, rows);
+      },
+    };
+    // Nothing tells an object that it has died in a call.
+    return (await dead.handle([dying], true)).size > 0;
+  }
+
   /** Goes through all steps of a kind. Resolves to how many messages there were. */
-  async function all(next: () => Promise<Step>, buries: boolean): Promise<number> {
+  async function all(kind: "s" | "t" | "k" | "d", next: () => Promise<Step>, buries: boolean): Promise<number> {
     let total = 0;
+    /** The message for which the class's `deadMessage` has failed. */
+    let failed: number | undefined;
     for (;;) {
       await parts.loading;
       const { transactions } = store;
       const { messages, change } = await next();
-      if (messages.length === 0) return total;
+      const [message] = messages;
+      if (!message) return total;
+      if (dead && kind !== "d" && message.position !== failed) {
+        if (await handled(dead, kind, message, change)) total++;
+        else failed = message.position;
+        continue;
+      }
       const others = messages.filter((message) => !delivery.isWanted(message, reader));
       const forget = await store.ids.forgetting(buries ? [] : ownersOf(others));
       for (let first = store.open ?? gate(parts); first; first = store.open ?? gate(parts)) await first;
@@ -110,15 +158,17 @@ export async function drop(parts: Parts, { reader }: Delivery, toDead: boolean):
       await store.commit((rows) => {
         forget(rows);
         change(rows);
-        if (buries) for (const message of messages) bury(message, rows);
+        if (buries) for (const message of messages) bury(letterOf(message), rows);
         rows[memory.key] = store.header();
       });
       total += messages.length;
     }
   }
 
-  for (const next of [fromQueue, fromTimers, fromLanes]) count += await all(next, toDead);
-  if (!toDead) await all(fromDeadLetters, false);
+  count += await all("s", fromQueue, toDead);
+  count += await all("t", fromTimers, toDead);
+  count += await all("k", fromLanes, toDead);
+  if (!toDead) await all("d", fromDeadLetters, false);
   const lanes = (await store.reading.values({ prefix: lanesOf(prefix) })).map(([key]) => key);
   for (let first = store.open ?? gate(parts); first; first = store.open ?? gate(parts)) await first;
   await store.commit((rows) => {

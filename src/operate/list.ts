@@ -5,7 +5,7 @@ import { known } from "../api/known.js";
 import type { OutboxListed } from "../api/message.js";
 import { within } from "../api/within.js";
 import { gate, type Parts } from "../context.js";
-import { present } from "../storage/message.js";
+import { present, presentDead } from "../storage/message.js";
 import { endOf, type Place, Walk } from "../storage/moves.js";
 import type { Kind } from "../storage/rows.js";
 import { type Found, idOf, placeOf, type Scan } from "../storage/scan.js";
@@ -90,10 +90,10 @@ export function listerOf(parts: Parts, { reader }: Delivery, scan: Scan): (optio
   }
 
   function shown(kind: Place["kind"], found: Found, now: number): OutboxListed {
-    const { due = 0, attempts = 0, reason, error = "", first = 0, last = 0 } = found.more;
+    if (kind === "d") return presentDead(found, reader.name);
+    const { due = 0, attempts = 0 } = found.more;
     const message = present(found, kind === "s" ? tried(reader.breaker, found.position) : attempts);
-    const rest = kind === "d" ? { reason, error, firstFailedAt: first, lastFailedAt: last } : due > now && { deliverAt: due };
-    return { ...message, destination: reader.name, ...rest };
+    return { ...message, destination: reader.name, ...(due > now && { deliverAt: due }) };
   }
 
   return async (options) => {

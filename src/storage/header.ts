@@ -50,6 +50,7 @@ export const FIELDS: readonly Field<Memory>[] = [
 /** The fields of a reader. Those of `sendMessages` are beside the object's. */
 export const READER_FIELDS: readonly Field<Reader>[] = [
   { name: "trouble", memory: "breaker", save: ({ breaker }) => (breaker === CLOSED ? undefined : breaker) },
+  { name: "dying", memory: "dying", save: ({ dying }) => dying ?? undefined },
   { name: "main", save: (reader, { position }) => (hasGaps(reader, position) ? reader.queuedCount : undefined) },
   {
     name: "cursor",

@@ -1,7 +1,7 @@
 /** A message at rest: how it is stored, read again, and named. */
 
 import { expected, OutboxError } from "../api/errors.js";
-import type { OutboxMessage, OutboxReceipt } from "../api/message.js";
+import type { OutboxDeadLetter, OutboxMessage, OutboxReceipt } from "../api/message.js";
 import type { MessageMeta } from "../api/meta.js";
 import { uncloneable } from "../api/uncloneable.js";
 import { isWide, jsonOf, SHALLOW, serializedBytes, unreadable } from "./size.js";
@@ -226,4 +226,10 @@ export function present(
   if (key !== undefined) message.key = key;
   if (headers) message.headers = { ...headers };
   return message;
+}
+
+/** A dead letter as `list` and `deadMessage` show it. */
+export function presentDead(read: Read, destination: string): OutboxDeadLetter {
+  const { attempts = 0, reason = "rejected", error = "", first = 0, last = 0 } = read.more;
+  return { ...present(read, attempts), destination, reason, error, firstFailedAt: first, lastFailedAt: last };
 }

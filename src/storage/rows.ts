@@ -173,6 +173,7 @@ export interface ReaderRow {
   readonly acks?: true;
   /** What `header.ts` copies as it is, by the names that it has there: see `Reader`. */
   readonly trouble?: Breaker;
+  readonly dying?: readonly [position: number, calls: number];
   readonly types?: number;
   readonly dropped?: boolean;
   readonly paused?: boolean;

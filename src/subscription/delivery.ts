@@ -9,6 +9,7 @@ import { type Batch, type Entry, emptyBatch, isAside } from "./batch.js";
 import { blameOf } from "./blame.js";
 import { afterSuccess, type Breaker, isOver, probeSize } from "./breaker.js";
 import type { Send } from "./call.js";
+import type { DeadMessages } from "./dead-message.js";
 import { outcomesOf } from "./outcome.js";
 import { type Queue, queueOf } from "./queue.js";
 import { dueAt, lookAgain, type Reader, waits } from "./reader.js";
@@ -32,6 +33,8 @@ export interface Host {
   enter(): Promise<() => void>;
   /** Calls `change` in a commit, which results of others that come at the same time share, and then `then` in its turn. */
   commit(change: (rows: Record<string, unknown>) => void, then: () => void): Promise<unknown>;
+  /** The class's `deadMessage`. */
+  deadMessages(): DeadMessages | null;
   /** Whether any other reader has yet to deliver a message of the log. */
   isWanted(entry: Entry, by: Reader): boolean;
 }
@@ -90,16 +93,20 @@ export function deliveryOf(
   const outcomes = outcomesOf(store, reader, settings, timers, self);
   const { hand } = outcomes;
   const { judgeFailure, judgeDeath } = blameOf(store, reader, settings, self, { ...outcomes, take, untilConfirmed });
-  const { settle, backOff, lease } = settlingOf(store, reader, settings, host, self, cut, () => {
+  const committing = (): void => {
     stepAt = NEVER;
-  });
+  };
+  const { settle, backOff, lease } = settlingOf(store, reader, settings, host, self, cut, committing, () => careful);
   let active: Promise<void> | null = null;
   let stepAt = NEVER;
   let idleUntil = 0;
+  /** An earlier run has died, or nothing would tell that this one does. */
+  let careful = false;
 
   async function run(died: boolean, unguarded: boolean, deadline: number): Promise<void> {
     idleUntil = 0;
     let leased = died || reader.breaker.lease;
+    careful = leased || unguarded;
     const goesOn = (): boolean => !leased && dueAt(reader) <= alarm.now() && store.now() < deadline;
     do {
       stepAt = store.now();

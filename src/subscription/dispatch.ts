@@ -7,6 +7,7 @@ import { NEVER } from "../storage/memory.js";
 import { payloadOf, type Read } from "../storage/message.js";
 import type { Store } from "../storage/store.js";
 import { isAcked } from "./cursor.js";
+import type { DeadMessages } from "./dead-message.js";
 import { type Delivery, deliveryOf, type Host } from "./delivery.js";
 import { dueAt, type Reader, takes } from "./reader.js";
 
@@ -21,6 +22,8 @@ const TOGETHER_MS = 100;
 export interface Dispatch {
   /** Those of all readers, missing ones included, in the order of the class. Replaced when that is known. */
   readonly all: readonly Delivery[];
+  /** The class's `deadMessage`, once the manager in whose transactions it is called has been made. */
+  deadMessages: DeadMessages | null;
   /** Takes over the readers of memory, once they are known. */
   adopt(): void;
   /** That of one destination. */
@@ -103,6 +106,8 @@ export function dispatchOf(store: Store, alarm: AlarmSlot, settings: Settings, t
       });
       await written.written;
     },
+
+    deadMessages: () => dispatch.deadMessages,
 
     isWanted: (entry, by) => dispatch.isWanted(entry, by),
   };
@@ -203,6 +208,8 @@ export function dispatchOf(store: Store, alarm: AlarmSlot, settings: Settings, t
   }
 
   const dispatch: Dispatch = {
+    deadMessages: null,
+
     get all() {
       return all;
     },

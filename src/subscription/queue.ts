@@ -9,7 +9,7 @@ import { placeOf } from "../storage/scan.js";
 import { serializedBytes } from "../storage/size.js";
 import { type Store, stored } from "../storage/store.js";
 import { type Batch, type Entry, emptyBatch, isAside, type Lane, type Waiting } from "./batch.js";
-import { ackThrough, isAcked } from "./cursor.js";
+import { ack, ackThrough, isAcked } from "./cursor.js";
 import { holdRows, type LaneState, type Reader, releaseBatch } from "./reader.js";
 import { fill, type Step } from "./take.js";
 
@@ -26,6 +26,12 @@ export interface Queue {
    * @param delivered of which ids are to be remembered, and `ids` what was read for that
    */
   settle(batch: Batch, save: boolean, rows: Record<string, unknown>, delivered: () => readonly Delivered[], ids: Prepared | null): void;
+  /** Makes one message of the batch in hand a dead letter, apart from the others, in memory and in the rows that the caller writes, the header excepted. */
+  bury(entry: Entry, rows: Record<string, unknown>): void;
+  /** Whether a message that was read for a batch does not wait any more, because it was cancelled, or settled apart from the batch. */
+  isGone(entry: Entry): boolean;
+  /** Deletes the lanes where nothing waits in them any more: nobody would look at what is left of them. */
+  endLanes(rows: Record<string, unknown>): void;
   /** Puts messages that have an ordering key, or none, where they wait. `rows` is what the caller writes. */
   join(key: string | undefined, messages: readonly Waiting[], rows: Record<string, unknown>): void;
   /** Puts messages of the batch that stay and have changed into what the caller writes. */
@@ -88,6 +94,34 @@ export function queueOf(store: Store, reader: Reader): Queue {
       }
     },
 
+    isGone: ({ position, row }) => (row ? reader.cancelled.has(position) : isAcked(reader.cursor, position)),
+
+    bury(entry, rows) {
+      const { row, position } = entry;
+      const { cursor } = reader;
+      leave(entry);
+      addLetter(entry, rows);
+      if (row) {
+        const now = reader.held.get(row.key) ?? row;
+        const rest = now.data.messages.filter((message) => positionOf(message) !== position);
+        store.rewrite(reader, now, rest, rows);
+        reader.cancelled = new Set(reader.cancelled).add(position);
+        if (kindOf(prefix, row.key) === "k") queue.wakeLane(entry.more.key ?? "", rows);
+        queue.endLanes(rows);
+      } else {
+        reader.cursor = ack(cursor, position);
+        if (reader.queuedCount === 0) reader.queueDueAt = NEVER;
+        store.passed(reader, rows, cursor);
+      }
+    },
+
+    endLanes(rows) {
+      if (reader.blockedCount > 0 || reader.lanes.size === 0) return;
+      for (const key of reader.lanes.keys()) rows[laneKey(prefix, key)] = undefined;
+      reader.lanes = new Map();
+      copied = null;
+    },
+
     join(key, messages, rows) {
       for (const message of messages) {
         reader.oldestDelayedAt = Math.min(reader.oldestDelayedAt || NEVER, startOf(message));
@@ -134,9 +168,8 @@ export function queueOf(store: Store, reader: Reader): Queue {
     copied = null;
     const now = store.now();
     const before = counts();
-    const { held, cancelled, cursor } = reader;
-    const isGone = ({ position, row }: Entry): boolean => (row ? cancelled.has(position) : isAcked(cursor, position));
-    const entries = batch.entries.filter((entry) => !isGone(entry));
+    const { held } = reader;
+    const entries = batch.entries.filter((entry) => !queue.isGone(entry));
     // No event reports what has been cancelled meanwhile.
     batch.entries = entries;
     const after = leaveRows(entries, held, rows);
@@ -148,10 +181,7 @@ export function queueOf(store: Store, reader: Reader): Queue {
         continue;
       }
       const lane = leave(entry);
-      if (fate === "dead") {
-        reader.deadCount++;
-        rows[numberedKey(prefix, "d", entry.position)] = stored({ v: 1, ...entry.stream, messages: [restored(entry, more)] });
-      }
+      if (fate === "dead") addLetter(entry, rows);
       if (fate === "aside") {
         if (!lane) store.moves.note(entry.position, placeOf(prefix, entry.row && kindOf(prefix, entry.row.key) === "t" ? "t" : "s", entry));
         if (lane) {
@@ -165,11 +195,8 @@ export function queueOf(store: Store, reader: Reader): Queue {
     for (const [key, entries] of joining) queue.join(key, entries, rows);
     for (const lane of batch.lanes) endLane(lane, after, joining.has(lane.key), rows, now);
     const hasMoved = advance(batch, rows);
-    // Of a lane that has changed meanwhile nothing may be left: then nobody would look at it.
-    if (reader.blockedCount === 0 && reader.lanes.size > 0) {
-      for (const key of reader.lanes.keys()) rows[laneKey(prefix, key)] = undefined;
-      reader.lanes = new Map();
-    }
+    // Of a lane that has changed meanwhile nothing may be left.
+    queue.endLanes(rows);
     if (reader.delayedCount + reader.blockedCount === 0) reader.oldestDelayedAt = reader.scheduledCount = 0;
     // Once nothing is wanted any more, the header says whose alarm stands or fires.
     if (save || changed || hasMoved || before !== counts() || (!store.waits() && store.outboxAlarmLeft()))
@@ -196,6 +223,11 @@ export function queueOf(store: Store, reader: Reader): Queue {
       after.set(key, { stream: row.data, messages: rest });
     }
     return after;
+  }
+
+  function addLetter(entry: Entry, rows: Record<string, unknown>): void {
+    reader.deadCount++;
+    rows[numberedKey(prefix, "d", entry.position)] = stored({ v: 1, ...entry.stream, messages: [restored(entry, entry.more)] });
   }
 
   const counts = () =>

@@ -66,6 +66,8 @@ export interface Reader {
 
   /** How its destination is doing. */
   breaker: Breaker;
+  /** The position of the message for which `deadMessage` is being called, and how often it has been, where an earlier run has died. */
+  dying: readonly [position: number, calls: number] | null;
   /** `pause()` holds its deliveries back. */
   paused: boolean;
 
@@ -114,6 +116,7 @@ export function newReader(name: string, slot: number, ackFloor = 0): Reader {
     held: NO_ROWS,
     cancelled: NO_POSITIONS,
     breaker: CLOSED,
+    dying: null,
     paused: false,
     countAtRest: false,
     acksAtRest: false,

@@ -23,6 +23,7 @@ export interface Settling {
  * @param delivery what it is of, when that is made
  * @param cut hands over only the first messages of a batch
  * @param committing a step's result is about to be committed
+ * @param isCareful whether an earlier run has died, or nothing would tell that this one does
  */
 export function settlingOf(
   store: Store,
@@ -32,6 +33,7 @@ export function settlingOf(
   delivery: () => Delivery,
   cut: (batch: Batch, size: number) => void,
   committing: () => void,
+  isCareful: () => boolean,
 ): Settling {
   const { memory } = store;
 
@@ -121,6 +123,11 @@ export function settlingOf(
   /** Does what the fates say, and arms the next wake-up in the same turn: an alarm must not outlive what it was armed for. */
   async function settle(batch: Batch, save = false, then: () => void = host.wake): Promise<void> {
     while (store.open) await store.open;
+    if (batch.entries.some(({ fate }) => fate === "dead") && host.deadMessages()?.isHandled()) {
+      committing();
+      await handOverDead(batch);
+      while (store.open) await store.open;
+    }
     // An id is remembered from when the last reader has delivered its message.
     const over = (): Delivered[] => deliveredIn(batch.entries.filter((entry) => !host.isWanted(entry, reader)));
     const reading = store.ids.prepare(over());
@@ -129,6 +136,20 @@ export function settlingOf(
     committing();
     await host.commit((rows) => delivery().queue.settle(batch, save, rows, over, ids), then);
     for (const event of eventsOf(reader.name, batch.entries, listening)) emit(event);
+  }
+
+  /** Makes dead letters of those that are to become some, each in a transaction with the class's `deadMessage`. For the others the batch is settled. */
+  async function handOverDead({ entries }: Batch): Promise<void> {
+    const { queue } = delivery();
+    const dying = entries
+      .filter(({ fate }) => fate === "dead")
+      .map((entry) => ({
+        ...{ reader, message: entry, entry },
+        isGone: () => queue.isGone(entry),
+        change: (rows: Record<string, unknown>) => queue.bury(entry, rows),
+      }));
+    const done = (await host.deadMessages()?.handle(dying, isCareful())) ?? new Set();
+    for (const { entry } of done) for (const event of eventsOf(reader.name, [entry], listening)) emit(event);
   }
 
   return { settle, backOff, lease };

@@ -1,6 +1,12 @@
 /** The object under test: its own code is nothing but what the story asks it for. */
 
-import { type OutboxManager, type OutboxMessage, withTransactionalOutbox } from "../../src/index.ts";
+import {
+  type OutboxDeadLetter,
+  type OutboxManager,
+  type OutboxMessage,
+  type OutboxTransaction,
+  withTransactionalOutbox,
+} from "../../src/index.ts";
 import type { Msg } from "./destination.ts";
 import type { Story } from "./story.ts";
 import type { ObjectClass } from "./world.ts";
@@ -32,13 +38,19 @@ export function boxOf(story: Story, parameters: 1 | 2): ObjectClass<Box> {
       return (this.ctx.abort as unknown as (reason: string, options: object) => never)(reason, options);
     }
   };
-  const One = class extends Plain {
+  const Handling = class extends Plain {
+    deadMessage(letter: OutboxDeadLetter<Msg>, _: string, txn: OutboxTransaction<Msg>): Promise<void> {
+      return story.dead.handle(this.ctx, letter, txn);
+    }
+  };
+  const Base = story.dead.how ? Handling : Plain;
+  const One = class extends Base {
     sendMessages(messages: OutboxMessage<Msg>[]): Promise<void> {
       story.wrapper.left("sendMessages");
       return story.destination.receive(story.world, this.ctx, messages);
     }
   };
-  const Two = class extends Plain {
+  const Two = class extends Base {
     sendMessages(messages: OutboxMessage<Msg>[], delivery: never): Promise<void> {
       story.wrapper.left("sendMessages");
       return story.destination.receive(story.world, this.ctx, messages, delivery);

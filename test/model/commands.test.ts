@@ -21,6 +21,7 @@ const world = fc.record({
   /** How late the platform's alarms are: mostly not at all. */
   alarms: fc.constantFrom<Lateness[]>("punctual", "punctual", "punctual", "late", "random", "very late"),
   commits: fc.constantFrom("quick" as const, "slow" as const),
+  deadMessage: fc.constantFrom(null, null, "writes" as const, "sends" as const, "throws" as const),
   wrapping: fc.constantFrom("none" as const, "none" as const, "super" as const, "constructor" as const),
   seed: fc.integer({ min: 1, max: 1000 }),
 });

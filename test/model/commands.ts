@@ -2,6 +2,7 @@
 
 import fc from "fast-check";
 import type { OutboxPutOptions } from "../../src/index.ts";
+import { type DeadEnd, ENDS } from "./dead.ts";
 import { MEDDLES, type Meddle } from "./destination.ts";
 import * as script from "./script.ts";
 import type { Step } from "./steps.ts";
@@ -55,6 +56,7 @@ export type Command =
   | { readonly do: "ask"; readonly steps: readonly Step[] }
   | { readonly do: "ask in handler" | "ask in block"; readonly step: Step }
   | { readonly do: "meddle"; readonly how: Meddle }
+  | { readonly do: "next dead message"; readonly how: DeadEnd }
   | { readonly do: "own dies"; readonly times: number }
   | { readonly do: "walk"; readonly state: "pending" | "delayed" | "dead"; readonly limit: number; readonly between: readonly Step[] }
   | { readonly do: "look" | "sync" };
@@ -145,6 +147,7 @@ const asked: fc.Arbitrary<Command> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("ask in handler" as const, "ask in block" as const), step }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("ask" as const), steps: fc.array(step, { minLength: 1, maxLength: 3 }) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("meddle" as const), how: fc.constantFrom(...MEDDLES) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("next dead message" as const), how: fc.constantFrom(...ENDS) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("own dies" as const), times: fc.constantFrom(1, 2, 7) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constantFrom("look" as const, "sync" as const) }) },
   {
@@ -334,6 +337,9 @@ export async function perform(story: Story, command: Command): Promise<unknown> 
     switch (command.do) {
       case "meddle":
         destination.meddles = command.how;
+        return;
+      case "next dead message":
+        story.dead.next = command.how;
         return;
       case "down":
         destination.down = true;

@@ -26,8 +26,13 @@ class Known extends Error {}
 
 /** @param known states from which everything has ended well */
 async function played(scenario: Scenario, choice: Choice, known: Set<string> = new Set()): Promise<Played> {
-  const { options, parameters, play, before } = scenario;
-  const story = new Story({ ...choice, ...(options && { options }), ...(parameters && { parameters }) });
+  const { options, parameters, deadMessage, play, before } = scenario;
+  const story = new Story({
+    ...choice,
+    ...(options && { options }),
+    ...(parameters && { parameters }),
+    ...(deadMessage && { deadMessage }),
+  });
   let state = "";
   const { died } = story.world;
   story.world.died = (...how) => {

@@ -52,6 +52,39 @@ export const FAILURES: readonly Scenario[] = [
     },
   },
   {
+    title: "deadMessage for some of a batch, which sends",
+    deadMessage: "sends",
+    async play(story) {
+      story.destination.outcomes.set(1, ["reject"]).set(3, ["reject"]);
+      await script.burst(story, 3, { key: "a" });
+      await story.wait(1);
+    },
+  },
+  {
+    title: "deadMessage for messages that have expired, one of which fails",
+    deadMessage: "writes",
+    async play(story) {
+      story.dead.next = "throws";
+      await story.act((outbox) => outbox.pause());
+      await story.put({ expiresInSeconds: 1 });
+      await story.put({ expiresInSeconds: 1, key: "a", delaySeconds: 1 });
+      await story.put({ key: "a" });
+      await story.wait(3);
+      await story.act((outbox) => outbox.resume());
+      await story.wait(3);
+    },
+  },
+  {
+    title: "deadMessage that hangs once",
+    deadMessage: "writes",
+    async play(story) {
+      story.destination.outcomes.set(1, ["reject"]);
+      story.dead.next = "hangs";
+      await story.put();
+      await story.wait(15);
+    },
+  },
+  {
     title: "a rejection",
     async play(story) {
       story.destination.outcomes.set(1, ["reject"]);

@@ -336,6 +336,26 @@ const FOUND: readonly (readonly [string, readonly Command[], Partial<Setting>?])
     ],
     { tempo: "joined", options: { dispatch: "immediate" } },
   ],
+  [
+    "deleteAll() with a message, called as deadMessage() is about to be, is not taken for one in its transaction",
+    [
+      { do: "put and unconfirmed", extra: { delay: 1, expires: 2 } },
+      { do: "jump", seconds: 3600 },
+      { do: "put", extra: { key: "a" } },
+      { do: "deleteAll with message" },
+    ],
+    { backend: "sqlite", parameters: 1, options: { dispatch: "immediate" }, deadMessage: "sends" },
+  ],
+  [
+    "what is noted before deadMessage() is called again leaves the alarm no later than what waits",
+    [
+      { do: "put and unconfirmed", extra: { delay: 1, expires: 2 } },
+      { do: "put and unconfirmed", extra: { delay: 1 } },
+      { do: "put", extra: {} },
+      { do: "crash in", steps: 16 },
+    ],
+    { backend: "sqlite", parameters: 1, deadMessage: "writes" },
+  ],
 ];
 
 it.each(FOUND.map(([title, commands, setting = {}]) => ({ title, commands, setting })))("$title", async ({ commands, setting }) => {

@@ -1,6 +1,7 @@
 /** The scenarios that are run with a crash at every step: the least that goes through each part of the outbox. */
 
 import type { OutboxOptions } from "../../src/index.ts";
+import type { DeadEnd } from "./dead.ts";
 import { FAILURES } from "./failures.ts";
 import type { Backend } from "./rules.ts";
 import * as script from "./script.ts";
@@ -11,6 +12,8 @@ export interface Scenario {
   readonly only?: Backend;
   readonly options?: OutboxOptions<"OUTBOX_MANAGER">;
   readonly parameters?: 1 | 2;
+  /** How calls of the class's `deadMessage` end; it has none where nothing is said. */
+  readonly deadMessage?: DeadEnd;
   /** What stands on the disk before the object's first life. */
   readonly before?: (story: Story) => void;
   readonly play: (story: Story) => Promise<void>;

@@ -4,6 +4,7 @@ import type { OutboxEvent, OutboxManager, OutboxOptions, OutboxPutOptions } from
 import type { Happening, Promised } from "../support/invariants.ts";
 import { type Box, boxOf, Wrapper, type Wrapping } from "./box.ts";
 import { SLOWEST_MS } from "./commits.ts";
+import { type DeadEnd, DeadMessages } from "./dead.ts";
 import { Destination, type Msg } from "./destination.ts";
 import { type Durable, misplaced, readDisk, readRows, wakeFor } from "./durable.ts";
 import { OwnAlarm } from "./own.ts";
@@ -15,6 +16,8 @@ export interface Setting extends Choice {
   readonly parameters?: 1 | 2;
   /** What is wrapped around the handlers; nothing where nothing is said. */
   readonly wrapping?: Wrapping;
+  /** How calls of the class's `deadMessage` end; it has none where nothing is said. */
+  readonly deadMessage?: DeadEnd | null;
 }
 
 export type Body<R> = (outbox: OutboxManager<Msg>, storage: DurableObjectStorage, ctx: DurableObjectState) => Promise<R>;
@@ -35,6 +38,7 @@ export class Story {
   readonly destination: Destination;
   readonly own: OwnAlarm;
   readonly wrapper: Wrapper;
+  readonly dead: DeadMessages;
   readonly promised: Map<number, Promised> = new Map();
   /** What each message is called by the outbox, as far as a receipt told. */
   readonly ids: Map<number, string> = new Map();
@@ -83,14 +87,16 @@ export class Story {
     }
     // It has been put back in the turn in which it became one.
     if (type === "dead") this.#seeLetters(this.view(), [this.destination.labels.get(event.id) ?? 0]);
+    if (type === "dead_message_failed") this.dead.failed(event.id);
     // An own alarm that waits for the platform's retry is taken over, and that is told as a repair.
     const well = !this.rough && this.world.crashes === 0 && !this.lost && !this.own.thrown;
     if (type === "repaired" && well) this.wrong.push("an alarm was repaired that stood, or whose call was under way");
     if (type === "unreadable") this.wrong.push("a row could not be read");
   }
 
-  constructor({ options = {}, parameters = 2, wrapping = "none", ...choice }: Setting) {
+  constructor({ options = {}, parameters = 2, wrapping = "none", deadMessage = null, ...choice }: Setting) {
     this.wrapper = new Wrapper(wrapping, this.wrong);
+    this.dead = new DeadMessages(this, deadMessage);
     this.options = { ...OPTIONS, onEvent: (event) => this.#told(event), ...options };
     this.world = new World<Box>(choice, () => {
       this.batchSize = Math.max(this.batchSize, this.options.batchSize ?? 100);
@@ -352,6 +358,7 @@ export class Story {
     }
     this.durable = readDisk(disk);
     if (disk.alarm !== null && alarms.standing) this.lost = false;
+    this.dead.committed(this.durable, disk.rows);
     this.#seeLetters(this.view());
     this.destination.keep(this.durable.pending);
     this.wrong.push(...misplaced(this.durable));
@@ -384,6 +391,7 @@ export class Story {
   /** The object's own code has deleted its own keys. */
   cleared(): void {
     this.clears++;
+    this.dead.cleared();
     this.confirmed.clear();
   }
 }

@@ -1,5 +1,6 @@
 /** Every wrong version of the source: each is one mistake that outboxes are known to make, or a limit that is missing. */
 import { ALARMS } from "./alarms.ts";
+import { DEAD } from "./dead.ts";
 import { DELIVERY } from "./delivery.ts";
 import { FOUND } from "./found.ts";
 import { LIMITS } from "./limits.ts";
@@ -14,6 +15,7 @@ import { STORIES } from "./stories.ts";
 export const MUTATIONS: readonly Mutation[] = [
   ...STORE,
   ...DELIVERY,
+  ...DEAD,
   ...ALARMS,
   ...LIMITS,
   ...MESSAGES,

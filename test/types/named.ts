@@ -1,7 +1,14 @@
 /** What compiles of named destinations and what must not: checked by `tsc`, never run. */
 import { DurableObject } from "cloudflare:workers";
 import { toQueue, toWebhook } from "../../src/destinations/index.ts";
-import { type OutboxDestinations, type OutboxManager, type OutboxMessage, withTransactionalOutbox } from "../../src/index.ts";
+import {
+  type OutboxDeadLetter,
+  type OutboxDestinations,
+  type OutboxManager,
+  type OutboxMessage,
+  type OutboxTransaction,
+  withTransactionalOutbox,
+} from "../../src/index.ts";
 
 type OrderMessage = { type: "order_created"; order: number } | { type: "order_paid"; order: number; cents: number };
 
@@ -61,3 +68,21 @@ class WrongBase extends DurableObject<Env> {
 }
 // @ts-expect-error Destinations of other messages than the manager's.
 export class Wrong extends withTransactionalOutbox(WrongBase) {}
+
+class HandlingBase extends OrdersBase {
+  async deadMessage({ msg }: OutboxDeadLetter<OrderMessage>, destination: string, txn: OutboxTransaction<OrderMessage>): Promise<void> {
+    await txn.put(`failed:${msg.order}`, destination);
+    // @ts-expect-error A message of another type.
+    await txn.send({ type: "order_lost", order: msg.order });
+    await txn.send({ type: "order_created", order: msg.order });
+  }
+}
+export class Handling extends withTransactionalOutbox(HandlingBase) {}
+
+class HandlingOthersBase extends OrdersBase {
+  async deadMessage({ msg }: OutboxDeadLetter<{ lost: string }>): Promise<void> {
+    void msg.lost;
+  }
+}
+// @ts-expect-error A deadMessage of other messages.
+export class HandlingOthers extends withTransactionalOutbox(HandlingOthersBase) {}

@@ -2,7 +2,7 @@
 
 const IMPORTS = `
 import { DurableObject } from "cloudflare:workers";
-import { type OutboxDelivery, OutboxError, type OutboxManager, type OutboxMessage, type OutboxOptions, type OutboxTransaction, withTransactionalOutbox } from "do-transactional-outbox";
+import { type OutboxDeadLetter, type OutboxDelivery, OutboxError, type OutboxManager, type OutboxMessage, type OutboxOptions, type OutboxTransaction, withTransactionalOutbox } from "do-transactional-outbox";
 import { byType, type Destination, toDurableObject, toQueue, toWebhook } from "do-transactional-outbox/destinations";
 import { consumeQueue, type InboxManager, type OutboxEnvelope, withTransactionalInbox } from "do-transactional-outbox/inbox";
 `;

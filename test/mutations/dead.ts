@@ -1,0 +1,103 @@
+/** Mistakes in what becomes of dead letters: the class's `deadMessage`. */
+import { crashes, type Mutation, model, runtime } from "./mutation.ts";
+
+const found = model("found");
+
+export const DEAD: readonly Mutation[] = [
+  {
+    name: "does not call deadMessage()",
+    file: "subscription/settling.ts",
+    within: "settle",
+    find: "host.deadMessages()?.isHandled()",
+    replace: "false",
+    finders: [runtime("dead-message", "is called with a copy")],
+  },
+  {
+    name: "takes a transaction that deadMessage() has rolled back for one that commits",
+    file: "subscription/dead-message.ts",
+    within: "one",
+    find: "if (store.native !== within)",
+    replace: "if (false)",
+    finders: [runtime("dead-message", "one that throws leaves nothing")],
+  },
+  {
+    name: "keeps to itself that deadMessage() has failed",
+    file: "subscription/dead-message.ts",
+    within: "handle",
+    find: 'emit({ type: "dead_message_failed"',
+    replace: 'void ({ type: "dead_message_failed"',
+    finders: [runtime("dead-message", "one that throws leaves nothing")],
+  },
+  {
+    name: "hands deadMessage() what sendMessages() has made of a message",
+    file: "subscription/dead-message.ts",
+    within: "one",
+    find: "presentDead({ ...message, msg: payloadOf(message.stored) }",
+    replace: "presentDead(message",
+    finders: [runtime("dead-message", "is called with a copy")],
+  },
+  {
+    name: "calls deadMessage() for ever for a message in whose calls the isolate dies",
+    file: "subscription/dead-message.ts",
+    within: "note",
+    find: "if (times >= MOST_DEATHS)",
+    replace: "if (times >= 20)",
+    finders: [runtime("dead-message", "is given up")],
+  },
+  {
+    name: "waits for ever for deadMessage()",
+    file: "subscription/dead-message.ts",
+    within: "inTime",
+    find: "await Promise.race([work(), tooLong]);",
+    replace: "await work();",
+    finders: [crashes("deadMessage that hangs")],
+  },
+  {
+    name: "lets others into the transaction of deadMessage()",
+    file: "compose.ts",
+    within: "exclusively",
+    find: "ctx.blockConcurrencyWhile(body)",
+    replace: "body()",
+    finders: [found],
+  },
+  {
+    name: "notes a call of deadMessage(), and lets the alarm stand",
+    file: "subscription/dead-message.ts",
+    within: "note",
+    find: "wake();",
+    replace: "",
+    finders: [found],
+  },
+  {
+    name: "reports no dead letter for which deadMessage() was called",
+    file: "subscription/settling.ts",
+    within: "handOverDead",
+    find: "emit(event)",
+    replace: "void event",
+    finders: [runtime("dead-message", "one that throws leaves nothing")],
+  },
+  {
+    name: "writes the letter outside of the transaction of deadMessage()",
+    file: "subscription/settling.ts",
+    within: "handOverDead",
+    find: "queue.bury(entry, rows)",
+    replace: "void rows",
+    finders: [runtime("dead-message", "is called with a copy"), crashes("deadMessage for some")],
+  },
+  {
+    name: "says nothing in the letter of what was dropped where deadMessage() has failed",
+    file: "operate/drop.ts",
+    within: "all",
+    find: "bury(letterOf(message), rows)",
+    replace: "bury(message, rows)",
+    finders: [runtime("dead-message", "is called for what dropDestination")],
+  },
+  {
+    name: "leaves deadMessage() open to callers of a stub",
+    file: "compose.ts",
+    within: "adopt",
+    find: '("deadMessage" in given ? closed : lookupOf)',
+    replace: "lookupOf",
+    finders: [runtime("dead-message", "over RPC")],
+  },
+];
