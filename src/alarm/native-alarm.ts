@@ -103,7 +103,7 @@ export function nativeAlarmOf(
     const stays = nativeAlarmAt === state.outboxAlarmAt && !isUnsure && (keeps || late);
     if (time === NEVER) return stays || nativeAlarmAt === NEVER;
     // One that is late covers what is due now, which the object does by itself. For what is due later it is set anew, with patience.
-    const covers = nativeAlarmAt <= time && (!late || time <= now + LATE_MS || !watch.mayArm(now));
+    const covers = nativeAlarmAt <= time && (!late || time <= now + LATE_MS || !watch.maySetAgain(now));
     // An alarm that is set earlier stays: it costs a call at most, and moving one that is due at once would postpone it. When nothing waits
     // any more the object's own is set all the same, unless the other one is left for the next message.
     return wakeAt === NEVER ? nativeAlarmAt === due || nativeAlarmAt === time || (stays && covers) : covers;
@@ -222,7 +222,7 @@ export function nativeAlarmOf(
       native.platformWillRetry = isPlatforms && (nativeAlarmAt <= firingAt || nativeAlarmAt === NEVER || isRepeated);
       if (native.platformWillRetry) state.nativeAlarmAt = NEVER;
       if (!isEarly) lastFiredAt = Math.max(lastFiredAt, firingAt);
-      if (isPlatforms) watch.heard();
+      if (isPlatforms) watch.platformCalled();
       if (isShared && state.nativeAlarmAt !== state.outboxAlarmAt) state.outboxAlarmAt = firingAt;
     },
 

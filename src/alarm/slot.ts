@@ -63,8 +63,8 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, host: AlarmH
   const call = callOf(store, timers);
   const own = ownAlarmOf(store, call);
   const watch = watchOf(store, timers, {
-    called: () => call.firingAt > 0,
-    due: () => call.isDue(memory.wakeAt),
+    isCalled: () => call.firingAt > 0,
+    isDue: () => call.isDue(memory.wakeAt),
     async deliver() {
       await host.deliverLate();
       call.ranLate();
@@ -134,7 +134,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, host: AlarmH
           unwatched(store.saveHeader());
         }
         // Overdue or gone: most likely it is why the object starts, and the handler is called next. Setting it would take the place
-        // of that call's repetition. If it is not, a look finds out.
+        // of that call's repetition. If it is not, the watch finds out.
         if (alarm === NEVER || alarm <= store.now()) watch.started(alarm < NEVER);
         else repair(alarm);
         return;
@@ -148,14 +148,14 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, host: AlarmH
     isSetFor(now) {
       const { wakeAt, nativeAlarmAt } = memory;
       if (wakeAt > now || !(native.platformWillRetry || nativeAlarmAt <= now + 1)) return false;
-      watch.look();
+      watch.checkAfter();
       return true;
     },
 
     setWake(wakeAt, isForced) {
       native.setWake(wakeAt, isForced);
       const set = sync();
-      if (!set && wakeAt < NEVER) watch.look();
+      if (!set && wakeAt < NEVER) watch.checkAfter();
       return set;
     },
 

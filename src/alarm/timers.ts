@@ -1,20 +1,20 @@
 /**
- * Timers that stand back while the object blocks its own concurrency. In `blockConcurrencyWhile` and in a transaction
- * workerd runs no timer that stands behind an earlier one from outside (tried on workerd 1.20260730): one of ours,
- * which the object's code does not know of, would stop a timer for which it waits in there.
+ * Timers that are suspended while the object blocks its own concurrency. In `blockConcurrencyWhile` and in a transaction workerd runs no
+ * timer that is queued behind an earlier one from outside (tried on workerd 1.20260730). One of the outbox's, of which the object's code
+ * does not know, would hold up a timer for which that code waits in there.
  */
 
-/** One timer: calls it off. */
+/** Cancels one timer. */
 export type Cancel = () => void;
 
 export interface Timers {
   /** Calls `work` after so many milliseconds, but not while the timers are held. */
   after(ms: number, work: () => unknown): Cancel;
-  /** Lets other events have their turn. Resolves at once while the timers are held, and when that begins: the code that holds them may wait for this. */
+  /** Lets other events have their turn. Resolves at once while the timers are held, and as soon as they are: the code that holds them may wait for it. */
   turn(): Promise<void>;
-  /** Whether they are held: the object blocks its own concurrency, and what runs is inside. */
+  /** Whether they are held: the object blocks its own concurrency, and the running code is inside. */
   readonly areHeld: boolean;
-  /** Holds all timers until what `section` gives has settled. */
+  /** Holds all timers until the promise of `section` has settled. */
   held<T>(section: () => Promise<T>): Promise<T>;
 }
 
@@ -70,7 +70,7 @@ export function timersOf(): Timers {
         timer.work();
       },
       Math.max(0, timer.due - Date.now()),
-      // A number in workers; other runtimes call it off all the same.
+      // A number in workers; other runtimes cancel whatever it is.
     ) as unknown as number;
   }
 

@@ -1,4 +1,4 @@
-/** The watch: while messages wait and the object is awake, it looks whether the alarm is still set, and delivers in place of one that is late. */
+/** The watch: while messages wait and the object is awake, it checks that the alarm is still set, and delivers in place of one that is late. */
 
 import { NEVER } from "../storage/memory.js";
 import type { Store } from "../storage/store.js";
@@ -6,100 +6,100 @@ import type { Timers } from "./timers.js";
 
 /** An alarm that is overdue by this much, in milliseconds, is late: the object delivers without it. */
 export const LATE_MS = 1000;
-/** How long after a write, in milliseconds, the alarm is looked at, so that all writes of that time pay for one look. */
+/** How long after a write, in milliseconds, the alarm is checked, so that all writes of that time share one check. */
 const CHECK_MS = 1000;
-/** The same after a start without an alarm: by then the call that starts the object is under way. */
+/** The same after a start without an alarm. By then the call that has started the object is under way. */
 const START_MS = 100;
-/** The same after a start with an alarm that is overdue: a call that died is repeated after 2 s, and so says that it has died. */
+/** The same after a start with an overdue alarm: a call that died is repeated after 2 s, and its retryCount says so. */
 const REPEAT_MS = 2500;
-/** An object that nobody calls stays in memory about this long, in milliseconds: no look is planned further ahead. */
+/** An object that nobody calls stays in memory for about this long, in milliseconds: no check is planned further ahead. */
 const AWAKE_MS = 10_000;
-/** Alarms can be a minute late, as the platform says. One that is later than this, in milliseconds, has been lost. */
+/** An alarm that is later than this, in milliseconds, counts as lost. The platform may be a minute late (Alarms API documentation). */
 const LOST_MS = 900_000;
-/** How long an alarm that is late is left alone at first, in milliseconds, and how often that time may double: up to 17 minutes. */
+/** How long a late alarm is left alone before it is set again, in milliseconds, and how often that time may double: up to 17 minutes. */
 const PATIENCE_MS = 8000;
 const MOST_DOUBLINGS = 7;
 
-/** What the watch needs of the alarm slot. */
+/** What the watch needs to know and do. */
 export interface Watched {
-  /** A call of the alarm is under way: it delivers, and sets the slot at its end. */
-  called(): boolean;
-  /** The outbox has something to do now. */
-  due(): boolean;
-  /** Does it. */
+  /** Whether a call of the alarm is under way: it delivers, and sets the alarm at its end. */
+  isCalled(): boolean;
+  /** Whether the outbox has something to do now. */
+  isDue(): boolean;
+  /** Does what is due. */
   deliver(): Promise<void>;
-  /** The slot does not hold what it should: sets it again. */
-  repair(alarm: number): void;
+  /** The native alarm is not set as it should be: sets it again. */
+  repair(nativeAlarmAt: number): void;
 }
 
 export interface Watch {
-  /** Looks at the alarm once, after so many milliseconds. A look that is planned already covers it. */
-  look(ms?: number): void;
-  /** Looks after a start: its alarm is overdue, or gone. */
+  /** Checks the alarm once, after so many milliseconds, unless a check is planned already. */
+  checkAfter(ms?: number): void;
+  /** Checks the alarm after a start that found it overdue, or gone. */
   started(overdue: boolean): void;
-  /** The alarm has been set for this time. `late` tells that it took the place of one that was late. */
+  /** The alarm has been set for this time. `late`: in place of one that was late. */
   noteSet(time: number, now: number, late: boolean): void;
-  /** Whether an alarm that is late may be set again: each time that makes the platform wait anew. */
-  mayArm(now: number): boolean;
+  /** Whether a late alarm may be set again, which makes the platform wait anew each time. */
+  maySetAgain(now: number): boolean;
   /** The platform has called. */
-  heard(): void;
+  platformCalled(): void;
 }
 
-export function watchOf(store: Store, timers: Timers, slot: Watched): Watch {
+export function watchOf(store: Store, timers: Timers, object: Watched): Watch {
   const { memory, native } = store;
-  let looking = false;
+  let isPlanned = false;
   let delivering = false;
-  /** When the alarm was set last in this life, and how often one that was late has been set again since the platform called. */
-  let last = 0;
+  /** When the alarm was last set in this life, and how often a late one has been set again since the platform called. */
+  let lastSetAt = 0;
   let again = 0;
 
   async function check(): Promise<void> {
     const { nativeAlarmAt } = memory;
     const alarm = memory.wakeAt === NEVER ? nativeAlarmAt : ((await native.getAlarm().catch(() => nativeAlarmAt)) ?? NEVER);
-    looking = false;
-    if (memory.wakeAt === NEVER || slot.called() || delivering) return;
+    isPlanned = false;
+    if (memory.wakeAt === NEVER || object.isCalled() || delivering) return;
     const now = store.now();
     const late = nativeAlarmAt <= now - LATE_MS;
     // The object's own is the platform's to repeat, which alone may know how often it has failed.
     const lost = alarm === NEVER || (alarm <= now - LOST_MS && alarm !== memory.ownAlarm?.time);
     // It has been set meanwhile.
-    if (memory.nativeAlarmAt !== nativeAlarmAt) watch.look();
+    if (memory.nativeAlarmAt !== nativeAlarmAt) watch.checkAfter();
     // One that was moved to a later time is as good as one that is late: it is still there.
-    else if (!lost && late && (alarm === nativeAlarmAt || slot.due())) await deliver();
-    else if (lost || alarm !== nativeAlarmAt) slot.repair(alarm);
-    else if (alarm <= now) watch.look(alarm + LATE_MS - now);
+    else if (!lost && late && (alarm === nativeAlarmAt || object.isDue())) await deliver();
+    else if (lost || alarm !== nativeAlarmAt) object.repair(alarm);
+    else if (alarm <= now) watch.checkAfter(alarm + LATE_MS - now);
   }
 
   async function deliver(): Promise<void> {
-    if (slot.due()) {
+    if (object.isDue()) {
       delivering = true;
-      await slot.deliver().finally(() => {
+      await object.deliver().finally(() => {
         delivering = false;
       });
     }
     const now = store.now();
     const wait = memory.wakeAt - now;
-    if (wait < AWAKE_MS && memory.nativeAlarmAt <= now) watch.look(Math.max(CHECK_MS, wait));
+    if (wait < AWAKE_MS && memory.nativeAlarmAt <= now) watch.checkAfter(Math.max(CHECK_MS, wait));
   }
 
   const watch: Watch = {
-    look(ms = CHECK_MS) {
-      if (looking) return;
-      looking = true;
+    checkAfter(ms = CHECK_MS) {
+      if (isPlanned) return;
+      isPlanned = true;
       timers.after(ms, () => check().catch(() => {}));
     },
 
-    started: (overdue) => watch.look(overdue ? REPEAT_MS : START_MS),
+    started: (overdue) => watch.checkAfter(overdue ? REPEAT_MS : START_MS),
 
     noteSet(time, now, late) {
-      last = now;
+      lastSetAt = now;
       if (late) again++;
-      if (time <= now + LATE_MS) watch.look(time + LATE_MS - now);
+      if (time <= now + LATE_MS) watch.checkAfter(time + LATE_MS - now);
     },
 
-    mayArm: (now) => now - last >= PATIENCE_MS * 2 ** Math.min(again, MOST_DOUBLINGS),
+    maySetAgain: (now) => now - lastSetAt >= PATIENCE_MS * 2 ** Math.min(again, MOST_DOUBLINGS),
 
-    heard() {
+    platformCalled() {
       again = 0;
     },
   };
