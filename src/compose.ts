@@ -1,7 +1,6 @@
 /** The core of one object: what its wrappers, the outbox and the inbox in either order, share. Made by the first that comes. */
 
 import { type AlarmSlot, alarmSlot } from "./alarm/slot.js";
-import { timersOf } from "./alarm/timers.js";
 import { specsOf } from "./api/destinations.js";
 import { expected, OutboxError } from "./api/errors.js";
 import { DEFAULT_DESTINATION } from "./api/events.js";
@@ -19,6 +18,7 @@ import { deadMessagesOf } from "./subscription/dead-message.js";
 import { dispatchOf } from "./subscription/dispatch.js";
 import { suspect } from "./subscription/reader.js";
 import { register } from "./subscription/register.js";
+import { timersOf } from "./timers.js";
 import { eraserOf } from "./write/delete-all.js";
 import { shadow } from "./write/shadows.js";
 import { transactionsOf } from "./write/transaction.js";

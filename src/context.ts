@@ -1,10 +1,10 @@
 /** The parts of one object's outbox, as those who work with several of them get them. */
 
 import type { AlarmSlot } from "./alarm/slot.js";
-import type { Timers } from "./alarm/timers.js";
 import type { Settings } from "./api/options.js";
 import type { Store } from "./storage/store.js";
 import type { Dispatch } from "./subscription/dispatch.js";
+import type { Timers } from "./timers.js";
 
 export interface Parts {
   readonly ctx: DurableObjectState;

@@ -1,7 +1,7 @@
 /** The call under way: one call of `alarm()`, by the platform or by a test, and what starts within it. */
 
 import type { Store } from "../storage/store.js";
-import type { Cancel, Timers } from "./timers.js";
+import type { Cancel, Timers } from "../timers.js";
 
 /**
  * Delivers what is due within the call.

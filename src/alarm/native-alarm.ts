@@ -3,9 +3,9 @@
 import { told } from "../api/errors.js";
 import { type NativeAlarmState, NEVER } from "../storage/memory.js";
 import type { Store } from "../storage/store.js";
+import type { Timers } from "../timers.js";
 import type { Call } from "./call.js";
 import type { OwnAlarmOwner } from "./own-alarm.js";
-import type { Timers } from "./timers.js";
 import { LATE_MS, type Watch } from "./watch.js";
 
 /** How long after its handler has returned, in milliseconds, the platform may still repeat a call, because not all of it is durable. */

@@ -3,13 +3,13 @@
 import { expected } from "../api/errors.js";
 import { NEVER } from "../storage/memory.js";
 import type { Store } from "../storage/store.js";
+import type { Timers } from "../timers.js";
 import type { Call } from "./call.js";
 import type { NativeAlarmOwner } from "./native-alarm.js";
 import type { OwnAlarmOwner } from "./own-alarm.js";
 import type { OwnHandler } from "./own-handler.js";
 import { type OwnAlarm, ownAlarmAt } from "./retries.js";
 import { isTestPool } from "./test-pool.js";
-import type { Timers } from "./timers.js";
 
 /** The runtime takes no date from here on: 2190-01-01, in milliseconds since the Unix epoch (seen in its error). */
 const LAST_DATE = 6_942_672_000_000;

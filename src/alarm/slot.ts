@@ -3,13 +3,13 @@
 import type { Emit } from "../api/events.js";
 import { NEVER } from "../storage/memory.js";
 import type { Store } from "../storage/store.js";
+import type { Timers } from "../timers.js";
 import { callOf, type Deliver } from "./call.js";
 import { nativeAlarmOf, unwatched } from "./native-alarm.js";
 import { ownAlarmOf } from "./own-alarm.js";
 import { type Handler, type Info, ownHandlerOf } from "./own-handler.js";
 import { type OwnMethods, ownMethodsOf } from "./own-methods.js";
 import { ownAlarmAt } from "./retries.js";
-import type { Timers } from "./timers.js";
 import { watchOf } from "./watch.js";
 
 /** What the alarm needs of its object. */

@@ -2,7 +2,7 @@
 
 import { NEVER } from "../storage/memory.js";
 import type { Store } from "../storage/store.js";
-import type { Timers } from "./timers.js";
+import type { Timers } from "../timers.js";
 
 /** An alarm that is overdue by this much, in milliseconds, is late: the object delivers without it. */
 export const LATE_MS = 1000;

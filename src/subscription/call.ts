@@ -1,12 +1,12 @@
 /** One call of `sendMessages`: its time limit, and the outcomes that it gives to single messages. */
 
-import type { Cancel, Timers } from "../alarm/timers.js";
 import { expected, OutboxError } from "../api/errors.js";
 import { DEFAULT_DESTINATION } from "../api/events.js";
 import { known } from "../api/known.js";
 import type { OutboxDelivery, OutboxMessage, OutboxRetryOptions } from "../api/message.js";
 import { seconds } from "../api/put-options.js";
 import type { Around } from "../api/seam.js";
+import type { Cancel, Timers } from "../timers.js";
 
 /** So many frames of a stack are looked through. */
 const STACK_FRAMES = 200;

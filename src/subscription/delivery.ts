@@ -1,10 +1,9 @@
 /** Delivery: the runs of one reader, which takes batches in order, hands them over and settles them. */
 
-import type { AlarmSlot } from "../alarm/slot.js";
-import type { Timers } from "../alarm/timers.js";
 import type { Settings } from "../api/options.js";
 import { NEVER } from "../storage/memory.js";
 import type { Store } from "../storage/store.js";
+import type { Timers } from "../timers.js";
 import { type Batch, type Entry, emptyBatch, isAside } from "./batch.js";
 import { blameOf } from "./blame.js";
 import { afterSuccess, type Breaker, isOver, probeSize } from "./breaker.js";
@@ -14,6 +13,7 @@ import { outcomesOf } from "./outcome.js";
 import { type Queue, queueOf } from "./queue.js";
 import { dueAt, lookAgain, type Reader, waits } from "./reader.js";
 import { isPause, settlingOf } from "./settling.js";
+import type { Wake } from "./wake.js";
 
 /** With `dispatch: "immediate"`, the alarm that stands behind the first attempt is this far away, in milliseconds. */
 const SAFETY_MS = 10_000;
@@ -81,7 +81,7 @@ export interface Delivery {
 export function deliveryOf(
   store: Store,
   reader: Reader,
-  alarm: AlarmSlot,
+  alarm: Wake,
   settings: Settings,
   timers: Timers,
   sync: () => Promise<void>,

@@ -1,15 +1,15 @@
 /** Dispatch: which readers deliver, how many handlers run at a time, and which results share a commit. */
 
-import type { AlarmSlot } from "../alarm/slot.js";
-import type { Timers } from "../alarm/timers.js";
 import type { Settings } from "../api/options.js";
 import { NEVER } from "../storage/memory.js";
 import { payloadOf, type Read } from "../storage/message.js";
 import type { Store } from "../storage/store.js";
+import type { Timers } from "../timers.js";
 import { isAcked } from "./cursor.js";
 import type { DeadMessages } from "./dead-message.js";
 import { type Delivery, deliveryOf, type Host } from "./delivery.js";
 import { dueAt, type Reader, takes } from "./reader.js";
+import type { Wake } from "./wake.js";
 
 /** So many handlers are called at a time: the platform lets six requests wait for their response headers at once (Workers limits page). */
 const MOST_HANDLERS = 6;
@@ -63,7 +63,7 @@ interface Result {
 }
 
 /** @param sync resolves when everything that was written is durable */
-export function dispatchOf(store: Store, alarm: AlarmSlot, settings: Settings, timers: Timers, sync: () => Promise<void>): Dispatch {
+export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers: Timers, sync: () => Promise<void>): Dispatch {
   const { memory } = store;
   const { immediate } = settings;
   let all: readonly Delivery[] = [];

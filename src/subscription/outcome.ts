@@ -1,11 +1,11 @@
 /** Outcomes: calls the handler with messages, and decides what becomes of each by what it said. */
 
-import type { Timers } from "../alarm/timers.js";
 import { textOf } from "../api/errors.js";
 import type { DeadReason } from "../api/events.js";
 import type { Settings } from "../api/options.js";
 import { isScheduled, payloadOf, present, type Stream, sourceOf } from "../storage/message.js";
 import type { Store } from "../storage/store.js";
+import type { Timers } from "../timers.js";
 import { type Entry, handedOver } from "./batch.js";
 import { callOf } from "./call.js";
 import type { Delivery } from "./delivery.js";

@@ -1,12 +1,12 @@
 /** The probes: what the tests of this isolate know about each object, across its restarts. */
 
 import type { AlarmSlot } from "../alarm/slot.js";
-import type { Timers } from "../alarm/timers.js";
 import type { OutboxEvent } from "../api/events.js";
 import type { OutboxMessage } from "../api/message.js";
 import { type Probe, SEAM, type Seam } from "../api/seam.js";
 import type { Store } from "../storage/store.js";
 import type { Dispatch } from "../subscription/dispatch.js";
+import type { Timers } from "../timers.js";
 import { type CrashPlan, type NativeAlarm, nativeAlarm, watchStorage } from "./storage.js";
 import { type TestTimers, timersIn } from "./timers.js";
 

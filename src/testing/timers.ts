@@ -1,6 +1,6 @@
 /** The timers of one object whose clock stands still until a test moves it: they run when it does. */
 
-import type { Timers } from "../alarm/timers.js";
+import type { Timers } from "../timers.js";
 
 export interface TestTimers {
   /** When the next one is due, by the object's clock: infinity if there is none. */
