@@ -8,7 +8,7 @@ import { type ClassSettings, type Settings, settings } from "./api/options.js";
 import { emitterOf } from "./api/report.js";
 import { seam } from "./api/seam.js";
 import { adoptOriginal, ORIGINAL } from "./compat/migrate-v0.js";
-import type { Parts } from "./context.js";
+import type { OutboxContext } from "./context.js";
 import { type Alarm, alarmOf, closed, type Handler, handlerIn, type Lookup, lookupOf } from "./handlers.js";
 import { manager, type OutboxManager } from "./manager.js";
 import { load } from "./storage/load.js";
@@ -24,7 +24,7 @@ import { shadow } from "./write/shadows.js";
 import { transactionsOf } from "./write/transaction.js";
 
 /** What a wrapper works with. */
-export interface Core extends Parts {
+export interface Core extends OutboxContext {
   readonly manager: OutboxManager;
   /** Whether the class is wrapped with an outbox, and not with an inbox alone. */
   readonly hasOutbox: boolean;
@@ -144,7 +144,7 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
     await alarm.load(delivery.isDue() ? store.now() : delivery.nextWake());
     core.loading = null;
   });
-  const parts: Parts = {
+  const parts: OutboxContext = {
     ...{
       ctx,
       store,
@@ -161,7 +161,7 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
   const { erase, deleteAll } = eraserOf(parts, native);
   shadow(parts, native, transactions, deleteAll);
   const core: Core = Object.assign(parts, {
-    manager: manager(parts, transactions.tell, erase),
+    manager: manager(parts, transactions.emitAfterCommit, erase),
     hasOutbox: chosen !== undefined,
     adopt(given: object) {
       // The same object, perhaps behind a proxy: what came in between may have put its own handlers there.

@@ -6,7 +6,7 @@ import type { Store } from "./storage/store.js";
 import type { Dispatch } from "./subscription/dispatch.js";
 import type { Timers } from "./timers.js";
 
-export interface Parts {
+export interface OutboxContext {
   readonly ctx: DurableObjectState;
   readonly store: Store;
   readonly alarm: AlarmSlot;
@@ -32,8 +32,8 @@ export interface Chore {
   run(): Promise<unknown>;
 }
 
-/** What a call has to wait for that reads or writes the outbox's rows. */
-export function gate({ loading, sqlite, store }: Parts): Promise<unknown> | null {
+/** Returns what a call that reads or writes the outbox's rows must wait for first; `null` when it may begin. */
+export function untilWritable({ loading, sqlite, store }: OutboxContext): Promise<unknown> | null {
   // On a KV-backed object a transaction that is about to commit would overwrite what is written beside it.
   return loading ?? (store.closing && !sqlite ? store.open : null);
 }

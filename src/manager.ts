@@ -5,7 +5,7 @@ import type { OutboxDeadLetter, OutboxListed, OutboxReceipt } from "./api/messag
 import type { MessageInputsOf, MessageSchemas, MessagesOf } from "./api/messages.js";
 import type { OutboxPutOptions } from "./api/put-options.js";
 import { type ValidMessage, validated } from "./api/schemas.js";
-import type { Parts } from "./context.js";
+import type { OutboxContext } from "./context.js";
 import type { DropOptions } from "./operate/drop.js";
 import type { OutboxListOptions } from "./operate/list.js";
 import { type DestinationOption, operations } from "./operate/operations.js";
@@ -186,10 +186,10 @@ export interface OutboxManager<M = unknown, I = M> {
 export type OutboxManagerOf<T extends MessageSchemas> = OutboxManager<MessagesOf<T>, MessageInputsOf<T>>;
 
 /** The implementation behind the public interface. */
-export function manager(parts: Parts, tell: Transactions["tell"], erase: Eraser["erase"]): OutboxManager {
+export function manager(parts: OutboxContext, emitAfterCommit: Transactions["emitAfterCommit"], erase: Eraser["erase"]): OutboxManager {
   const { ctx, alarm, delivery, sqlite } = parts;
   const wake = () => alarm.setWake(delivery.nextWake());
-  const { accept, sendSync } = puttingOf(parts, tell, erase, wake, replacerOf(parts));
+  const { accept, sendSync } = puttingOf(parts, emitAfterCommit, erase, wake, replacerOf(parts));
 
   const outbox = {
     put(first: string | object, second: unknown, third?: unknown, fourth?: OutboxPutOptions): Promise<unknown> {

@@ -3,7 +3,7 @@
 import type { OutboxEnvelope } from "../api/envelope.js";
 import { cut, expected, OutboxError, textOf } from "../api/errors.js";
 import { type Core, coreOf, isDecorator, outboxOf, type Wrappable } from "../compose.js";
-import { gate } from "../context.js";
+import { untilWritable } from "../context.js";
 import { closed, type Lookup, lookupOf } from "../handlers.js";
 import type { OutboxTransaction } from "../manager.js";
 import { choreOf, cleaning } from "./chores.js";
@@ -119,7 +119,7 @@ export function withTransactionalInbox<C extends InboxClass, const B extends str
       core.adopt(this);
       own = "receiveMessage" in this ? closed(this, "receiveMessage", missing) : lookupOf(this, "receiveMessage");
       const receiver = async (envelopes: unknown): Promise<InboxOutcome[]> => {
-        for (let first = gate(core); first; first = gate(core)) await first;
+        for (let first = untilWritable(core); first; first = untilWritable(core)) await first;
         const current = handler() ?? missing();
         const list = checked(envelopes);
         const held = new Set<string>();

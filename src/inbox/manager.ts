@@ -7,7 +7,7 @@ import { headerOf, headersOf } from "../api/headers.js";
 import type { OutboxPutOptions } from "../api/put-options.js";
 import { logOf, notify } from "../api/report.js";
 import type { Core } from "../compose.js";
-import { gate } from "../context.js";
+import { untilWritable } from "../context.js";
 import type { OutboxTransaction, OutboxTransactionSync, Synchronous } from "../manager.js";
 import { NEVER } from "../storage/memory.js";
 import { draft } from "../storage/message.js";
@@ -225,7 +225,7 @@ export function inboxOf(core: Core, settings: InboxSettings, cleanAt: (until: nu
     async receive(message, handler) {
       const envelope = copied(checked(message, handler));
       const { source } = envelope;
-      for (let first = gate(core); first; first = gate(core)) await first;
+      for (let first = untilWritable(core); first; first = untilWritable(core)) await first;
       const taken = await receiveOne(envelope, handler as InboxHandler<unknown, never>).catch((error) => failed(envelope, error));
       tell(envelope, taken.receipt);
       // A message that fails there keeps waiting, and the alarm retries it.

@@ -2,7 +2,7 @@
 
 import { OutboxError } from "../api/errors.js";
 import type { MessageMeta } from "../api/meta.js";
-import { gate, type Parts } from "../context.js";
+import { type OutboxContext, untilWritable } from "../context.js";
 import { ownersOf } from "../log/ids.js";
 import { NEVER, type Row } from "../storage/memory.js";
 import { isScheduled, positionOf, type Read } from "../storage/message.js";
@@ -36,7 +36,7 @@ export interface Removal {
 }
 
 /** Cancelling for one destination. */
-export function cancellerOf(parts: Parts, { reader, queue }: Delivery, scan: Scan, wake: () => unknown): Canceller {
+export function cancellerOf(parts: OutboxContext, { reader, queue }: Delivery, scan: Scan, wake: () => unknown): Canceller {
   const { store, delivery } = parts;
   const { memory } = store;
   const { prefix } = reader;
@@ -58,7 +58,7 @@ export function cancellerOf(parts: Parts, { reader, queue }: Delivery, scan: Sca
 
   async function cancel(id: string): Promise<boolean> {
     for (;;) {
-      await gate(parts);
+      await untilWritable(parts);
       const done = await queue.alone(() => remove(id));
       if (done !== null) return done;
     }
@@ -66,7 +66,7 @@ export function cancellerOf(parts: Parts, { reader, queue }: Delivery, scan: Sca
 
   /** Takes back those of these messages that have been tried. Resolves to how many. What has never been tried is for `cancel` alone. */
   async function discardTried(ids: ReadonlySet<string>): Promise<number> {
-    await gate(parts);
+    await untilWritable(parts);
     let count = 0;
     for (const kind of ["t", "k", "s"] as const) {
       for await (const found of scan.messages(kind)) {
@@ -137,7 +137,7 @@ export function cancellerOf(parts: Parts, { reader, queue }: Delivery, scan: Sca
             `Too many messages have been cancelled out of order: the queue keeps track of ${MOST_RANGES} such places.`,
           );
         }
-        return gate(parts) ? null : true;
+        return untilWritable(parts) ? null : true;
       },
 
       // Another destination may have yet to get it.

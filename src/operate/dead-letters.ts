@@ -2,7 +2,7 @@
 
 import { expected } from "../api/errors.js";
 import type { MessageMeta } from "../api/meta.js";
-import { gate, type Parts } from "../context.js";
+import { type OutboxContext, untilWritable } from "../context.js";
 import { ownersOf } from "../log/ids.js";
 import { PAGE_ROWS, ROW_MESSAGE_BYTES, ROW_MESSAGES } from "../log/log.js";
 import type { Row } from "../storage/memory.js";
@@ -29,7 +29,7 @@ export interface DeadLetters {
 }
 
 /** Those of one destination. */
-export function deadLettersOf(parts: Parts, { reader, queue }: Delivery, scan: Scan, wake: () => unknown): DeadLetters {
+export function deadLettersOf(parts: OutboxContext, { reader, queue }: Delivery, scan: Scan, wake: () => unknown): DeadLetters {
   const { store, delivery, timers } = parts;
   const { memory } = store;
   const { prefix } = reader;
@@ -43,7 +43,7 @@ export function deadLettersOf(parts: Parts, { reader, queue }: Delivery, scan: S
     if (ids !== undefined && !Array.isArray(ids)) throw expected("ids", "a list of ids", ids);
     // As it is at the call.
     const given = ids && [...ids];
-    await gate(parts);
+    await untilWritable(parts);
     const within = store.open;
     /** Whether somebody else's transaction is open, whose end nobody may wait for who keeps others out. */
     const isForeign = (): boolean => store.open !== null && store.open !== within;
@@ -60,7 +60,7 @@ export function deadLettersOf(parts: Parts, { reader, queue }: Delivery, scan: S
         if (!page) return true;
         const change = await plan(page.letters);
         // Beside a commit that has begun nothing is written.
-        const closing = gate(parts);
+        const closing = untilWritable(parts);
         if (closing) await closing;
         // What was read may not be true any more.
         if (closing || isForeign() || queue.settled !== settled || store.transactions !== transactions) continue;

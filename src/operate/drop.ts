@@ -1,7 +1,7 @@
 /** Dropping a destination that the class does not have any more: what it has yet to get is abandoned, in steps of a few, each one commit. */
 
 import { OutboxError } from "../api/errors.js";
-import { gate, type Parts } from "../context.js";
+import { type OutboxContext, untilWritable } from "../context.js";
 import { ownersOf } from "../log/ids.js";
 import { PAGE_ROWS } from "../log/log.js";
 import { NEVER, type Row } from "../storage/memory.js";
@@ -31,7 +31,7 @@ interface Step {
 }
 
 /** Resolves to how many messages the destination had yet to get. */
-export async function drop(parts: Parts, { reader }: Delivery, toDead: boolean): Promise<number> {
+export async function drop(parts: OutboxContext, { reader }: Delivery, toDead: boolean): Promise<number> {
   const { store, delivery } = parts;
   const { memory } = store;
   const { prefix, name } = reader;
@@ -152,7 +152,7 @@ export async function drop(parts: Parts, { reader }: Delivery, toDead: boolean):
       }
       const others = messages.filter((message) => !delivery.isWanted(message, reader));
       const forget = await store.ids.forgetting(buries ? [] : ownersOf(others));
-      for (let first = store.open ?? gate(parts); first; first = store.open ?? gate(parts)) await first;
+      for (let first = store.open ?? untilWritable(parts); first; first = store.open ?? untilWritable(parts)) await first;
       // What was read may not be true any more.
       if (store.transactions !== transactions) continue;
       await store.commit((rows) => {
@@ -170,7 +170,7 @@ export async function drop(parts: Parts, { reader }: Delivery, toDead: boolean):
   count += await all("k", fromLanes, toDead);
   if (!toDead) await all("d", fromDeadLetters, false);
   const lanes = (await store.reading.values({ prefix: lanesOf(prefix) })).map(([key]) => key);
-  for (let first = store.open ?? gate(parts); first; first = store.open ?? gate(parts)) await first;
+  for (let first = store.open ?? untilWritable(parts); first; first = store.open ?? untilWritable(parts)) await first;
   await store.commit((rows) => {
     for (const key of [...lanes, acksKey(prefix)]) rows[key] = undefined;
     Object.assign(reader, { queuedCount: 0, timedCount: 0, scheduledCount: 0, oldestDelayedAt: 0, lanes: new Map(), isDropped: true });

@@ -4,7 +4,7 @@ import { expected } from "../api/errors.js";
 import { known } from "../api/known.js";
 import type { OutboxListed } from "../api/message.js";
 import { within } from "../api/within.js";
-import { gate, type Parts } from "../context.js";
+import { type OutboxContext, untilWritable } from "../context.js";
 import { present, presentDead } from "../storage/message.js";
 import { endOf, type Place, Walk } from "../storage/moves.js";
 import type { Kind } from "../storage/rows.js";
@@ -56,7 +56,7 @@ const KINDS = { pending: ["t", "s"], delayed: ["t", "k", "s"], dead: ["d"] } as 
 const MOST_CURSORS = 1000;
 
 /** `list` of one object. */
-export function listerOf(parts: Parts, { reader }: Delivery, scan: Scan): (options?: OutboxListOptions) => Promise<OutboxListed[]> {
+export function listerOf(parts: OutboxContext, { reader }: Delivery, scan: Scan): (options?: OutboxListOptions) => Promise<OutboxListed[]> {
   const { store } = parts;
   const { prefix } = reader;
   /** Where pages ended, by state and id. Oldest first. */
@@ -100,7 +100,7 @@ export function listerOf(parts: Parts, { reader }: Delivery, scan: Scan): (optio
     const { state = "pending", limit, after } = listOptions(options);
     if (!Object.hasOwn(KINDS, state)) throw expected("options.state", '"pending", "delayed" or "dead"', state);
     const most = within1000(limit);
-    await gate(parts);
+    await untilWritable(parts);
     const { walk, place } = after === undefined ? begin(state) : await find(state, after);
     const now = store.now();
     const listed: OutboxListed[] = [];

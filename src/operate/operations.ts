@@ -3,7 +3,7 @@
 import { expected, told } from "../api/errors.js";
 import { known } from "../api/known.js";
 import type { OutboxListed } from "../api/message.js";
-import { gate, type Parts } from "../context.js";
+import { type OutboxContext, untilWritable } from "../context.js";
 import { scanOf } from "../storage/scan.js";
 import { inHandler } from "../subscription/call.js";
 import type { Delivery } from "../subscription/delivery.js";
@@ -41,7 +41,7 @@ const MOST_ENDS = 1000;
  *
  * `wake` arms the next wake-up, and is called in the turn of the writes.
  */
-export function operations(parts: Parts, wake: () => Promise<void> | undefined): object {
+export function operations(parts: OutboxContext, wake: () => Promise<void> | undefined): object {
   const { store, delivery, timers } = parts;
   const made = new Map<Delivery, Operations>();
   /** In which destination pages ended, by state and id. Oldest first. */
@@ -62,7 +62,7 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
   /** Those that are meant, once it is known which there are. @throws TypeError when there is none of that name. */
   async function meant(options: DestinationOption | undefined): Promise<readonly Delivery[]> {
     const { destination } = known("options", options ?? {}, ["destination"]);
-    await gate(parts);
+    await untilWritable(parts);
     if (destination === undefined) return delivery.all;
     const one = typeof destination === "string" ? delivery.of(destination) : undefined;
     const names = delivery.all.map(({ reader }) => JSON.stringify(reader.name)).join(", ");
@@ -70,10 +70,10 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
     return [one];
   }
 
-  /** Changes memory and writes the header in the turn in which the gate is open: a microtask later a transaction may be about to commit. */
+  /** Changes memory and writes the header in the turn in which the outbox may be written: a microtask later a transaction may be about to commit. */
   async function change(options: DestinationOption | undefined, one: (each: Delivery) => void): Promise<unknown> {
     const chosen = await meant(options);
-    for (let first = gate(parts); first; first = gate(parts)) await first;
+    for (let first = untilWritable(parts); first; first = untilWritable(parts)) await first;
     for (const each of chosen) one(each);
     // The header says whose alarm is set from now on.
     const woken = wake();
@@ -152,7 +152,7 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
         return;
       }
       const chosen = await meant(options);
-      for (let first = gate(parts); first; first = gate(parts)) await first;
+      for (let first = untilWritable(parts); first; first = untilWritable(parts)) await first;
       const waiting = chosen.filter(({ reader }) => waits(reader));
       // A transaction would wait for itself: delivery waits for its end.
       if (waiting.length === 0 || store.open) return;
@@ -174,7 +174,7 @@ export function operations(parts: Parts, wake: () => Promise<void> | undefined):
     },
 
     async newEpoch() {
-      for (let first = gate(parts); first; first = gate(parts)) await first;
+      for (let first = untilWritable(parts); first; first = untilWritable(parts)) await first;
       return await store.newEpoch();
     },
   };

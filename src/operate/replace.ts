@@ -1,6 +1,6 @@
 /** Replacing: takes back a message that no handler has had, in the commit that stores another one of its id. */
 
-import { gate, type Parts } from "../context.js";
+import { type OutboxContext, untilWritable } from "../context.js";
 import type { Found } from "../log/ids.js";
 import { numberedKey } from "../storage/rows.js";
 import { scanOf } from "../storage/scan.js";
@@ -20,7 +20,7 @@ export interface Replacement {
 /** Calls `put` when it is known what is replaced, in a turn in which that is true and nothing else reads and then writes. */
 export type Replace = <T>(id: string, put: (replacement: Replacement) => Promise<T>) => Promise<T>;
 
-export function replacerOf(parts: Parts): Replace {
+export function replacerOf(parts: OutboxContext): Replace {
   const { store, delivery } = parts;
 
   /** Runs what reads and then writes rows of several readers. Always in the same order, so that no two wait for each other. */
@@ -70,12 +70,12 @@ export function replacerOf(parts: Parts): Replace {
     for (;;) {
       const begun = await aloneWith(delivery.all, async () => {
         const replacement = await planned(id);
-        if (gate(parts) || !replacement?.check()) return null;
+        if (untilWritable(parts) || !replacement?.check()) return null;
         // Not awaited in here: what else reads and then writes need not wait until it is durable.
         return { done: put(replacement) };
       });
       if (begun) return await begun.done;
-      await gate(parts);
+      await untilWritable(parts);
     }
   };
 }

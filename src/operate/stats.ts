@@ -1,6 +1,6 @@
 /** Stats: the state of the outbox at a moment, mostly from what memory counts. */
 
-import { gate, type Parts } from "../context.js";
+import { type OutboxContext, untilWritable } from "../context.js";
 import { PAGE_ROWS } from "../log/log.js";
 import { messagesIn } from "../storage/lines.js";
 import { NEVER } from "../storage/memory.js";
@@ -54,9 +54,9 @@ export interface OutboxStats extends Omit<OutboxDestinationStats, "missing"> {
 const MOST_ROWS = 1000;
 
 /** `stats` of one object. */
-export function statsOf(parts: Parts): () => Promise<OutboxStats> {
+export function statsOf(parts: OutboxContext): () => Promise<OutboxStats> {
   return async () => {
-    await gate(parts);
+    await untilWritable(parts);
     const destinations: Record<string, OutboxDestinationStats> = {};
     for (const each of parts.delivery.all) destinations[each.reader.name] = await destinationStats(parts, each);
     const all = Object.values(destinations);
@@ -75,7 +75,7 @@ export function statsOf(parts: Parts): () => Promise<OutboxStats> {
   };
 }
 
-async function destinationStats({ store }: Parts, { reader, queue, nextAttempt }: Delivery): Promise<OutboxDestinationStats> {
+async function destinationStats({ store }: OutboxContext, { reader, queue, nextAttempt }: Delivery): Promise<OutboxDestinationStats> {
   const { memory, log } = store;
   const { prefix } = reader;
 

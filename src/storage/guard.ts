@@ -37,14 +37,14 @@ function clamped(range: Range): Range {
   return Object.create(range ?? null, { end: { value: end.startsWith(RESERVED) ? RESERVED : end } }) as Range;
 }
 
-/** Shadows for a storage whose methods give promises. `gate` is what each call has to wait for first, if anything. */
-export function guarded(native: Native, gate: () => Promise<unknown> | null): Record<string, Method> {
+/** Shadows for a storage whose methods give promises. `untilWritable` is what each call has to wait for first, if anything. */
+export function guarded(native: Native, untilWritable: () => Promise<unknown> | null): Record<string, Method> {
   const call = (name: "get" | "list" | "put" | "delete", checked: (first: unknown) => unknown): Method => {
     const method = native[name] as Method;
     return (...args) => {
       try {
         if (args.length > 0 || name === "list") args[0] = checked(args[0]);
-        const first = gate();
+        const first = untilWritable();
         if (!first) return method(...args);
         // What is written later is written as it is at the call, whatever the caller does with it meanwhile.
         if (name !== "list") args[0] = structuredClone(args[0]);

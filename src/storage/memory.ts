@@ -73,7 +73,7 @@ export interface Memory extends Readonly<OwnAlarmState>, Readonly<NativeAlarmSta
   /** Ids without a number that the inbox remembers. */
   foreign: number;
   /** Events of messages that an open transaction has stored, and may yet roll back. Replaced, never changed. */
-  told: readonly Occurrence[];
+  pendingEvents: readonly Occurrence[];
 }
 
 /** A segment as this life has sealed it. */
@@ -124,6 +124,6 @@ export function memoryOf(object: string): Memory {
     chore: NEVER,
     adopting: false,
     foreign: 0,
-    told: [],
+    pendingEvents: [],
   };
 }

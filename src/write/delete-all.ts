@@ -1,7 +1,7 @@
 /** Erasing what is the object's own: everything that `deleteAll()` deletes, and no message. */
 
 import { OutboxError } from "../api/errors.js";
-import type { Parts } from "../context.js";
+import type { OutboxContext } from "../context.js";
 import { NEVER } from "../storage/memory.js";
 import type { Native } from "../storage/native.js";
 import { HEADER, NO_IDS, RESERVED } from "../storage/rows.js";
@@ -20,7 +20,7 @@ export interface Eraser {
   deleteAll(options?: DurableObjectPutOptions): Promise<void>;
 }
 
-export function eraserOf(parts: Parts, native: DurableObjectStorage): Eraser {
+export function eraserOf(parts: OutboxContext, native: DurableObjectStorage): Eraser {
   const { ctx, store, alarm, sqlite, kv } = parts;
   const { memory } = store;
 

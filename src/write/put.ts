@@ -6,7 +6,7 @@ import type { OutboxReceipt } from "../api/message.js";
 import type { MessageMeta } from "../api/meta.js";
 import { moreOf, type OutboxPutOptions, storageOptions } from "../api/put-options.js";
 import { type Checked, checked, ValidMessage } from "../api/schemas.js";
-import { gate, type Parts } from "../context.js";
+import { type OutboxContext, untilWritable } from "../context.js";
 import type { Found } from "../log/ids.js";
 import type { Replace, Replacement } from "../operate/replace.js";
 import { checkKey } from "../storage/guard.js";
@@ -34,8 +34,8 @@ export interface Putting {
 
 /** @param wake arms the next wake-up, and is called in the turn of the writes */
 export function puttingOf(
-  parts: Parts,
-  tell: Transactions["tell"],
+  parts: OutboxContext,
+  emitAfterCommit: Transactions["emitAfterCommit"],
   erase: Eraser["erase"],
   wake: () => Promise<void> | undefined,
   replace: Replace,
@@ -103,7 +103,7 @@ export function puttingOf(
         erased,
         replaces: options?.replace === true,
       };
-      return gate(parts) ? whenReady(put) : begin(put);
+      return untilWritable(parts) ? whenReady(put) : begin(put);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -121,7 +121,7 @@ export function puttingOf(
 
   async function whenReady(put: Put): Promise<unknown> {
     hold(put);
-    for (let first = gate(parts); first; first = gate(parts)) await first;
+    for (let first = untilWritable(parts); first; first = untilWritable(parts)) await first;
     return begin(put);
   }
 
@@ -242,7 +242,7 @@ export function puttingOf(
       const written = isLarge ? store.put(entries, options) : store.native.put(entries, options);
       if (options?.allowUnconfirmed) store.unconfirmed = true;
       const armed = first || (!replacement && delivery.isClosed() && alarm.isSetFor(now)) ? undefined : wake();
-      if (about && !first) tell({ type: "stored", sequence, ...about, id: receipt.id });
+      if (about && !first) emitAfterCommit({ type: "stored", sequence, ...about, id: receipt.id });
       await written;
       await cleared;
       if (armed) await armed;
@@ -274,7 +274,7 @@ export function puttingOf(
       for (const key of Object.keys(rows)) if (key !== memory.key) kv.put(key, rows[key]);
       kv.put(memory.key, rows[memory.key]);
       if (!delivery.isClosed() || !alarm.isSetFor(now)) void wake();
-      if (listening) tell({ type: "stored", sequence: receipt.sequence, ...eventMessage(receipt.id, more?.key, msg) });
+      if (listening) emitAfterCommit({ type: "stored", sequence: receipt.sequence, ...eventMessage(receipt.id, more?.key, msg) });
       return receipt;
     } catch (error) {
       // Whoever catches this may let the transaction go on, and memory is ahead of what it has written.

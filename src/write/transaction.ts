@@ -2,7 +2,7 @@
 
 import { expected } from "../api/errors.js";
 import type { Occurrence } from "../api/events.js";
-import type { Parts } from "../context.js";
+import type { OutboxContext } from "../context.js";
 import { guarded } from "../storage/guard.js";
 import { bindNative, define } from "../storage/native.js";
 import { lookAgain } from "../subscription/reader.js";
@@ -15,10 +15,10 @@ export interface Transactions {
   /** `storage.transactionSync`. */
   transactionSync<T>(closure: () => T): T;
   /** Tells of what was stored: once it can't be rolled back any more. */
-  tell(event: Occurrence): void;
+  emitAfterCommit(event: Occurrence): void;
 }
 
-export function transactionsOf(parts: Parts, native: DurableObjectStorage): Transactions {
+export function transactionsOf(parts: OutboxContext, native: DurableObjectStorage): Transactions {
   const { ctx, store, alarm, delivery, timers, settings } = parts;
   const { memory } = store;
   /** How many transactions are open, one in the other. */
@@ -26,11 +26,11 @@ export function transactionsOf(parts: Parts, native: DurableObjectStorage): Tran
   /** One of them was rolled back. */
   let rolled = false;
 
-  function told(): void {
-    if (depth > 0 || memory.told.length === 0) return;
-    const { told } = memory;
-    memory.told = [];
-    for (const event of told) settings.emit(event);
+  function emitPending(): void {
+    if (depth > 0 || memory.pendingEvents.length === 0) return;
+    const { pendingEvents } = memory;
+    memory.pendingEvents = [];
+    for (const event of pendingEvents) settings.emit(event);
   }
 
   /** When it rolls back, memory goes back with it. */
@@ -111,7 +111,7 @@ export function transactionsOf(parts: Parts, native: DurableObjectStorage): Tran
         return await done;
       } finally {
         depth--;
-        told();
+        emitPending();
       }
     },
 
@@ -129,13 +129,13 @@ export function transactionsOf(parts: Parts, native: DurableObjectStorage): Tran
         throw error;
       } finally {
         depth--;
-        told();
+        emitPending();
         delivery.kick();
       }
     },
 
-    tell(event) {
-      if (depth > 0) memory.told = [...memory.told, event];
+    emitAfterCommit(event) {
+      if (depth > 0) memory.pendingEvents = [...memory.pendingEvents, event];
       else settings.emit(event);
     },
   };
