@@ -30,4 +30,11 @@ export type {
 export type { OutboxListOptions } from "./operate/list.js";
 export type { DestinationOption } from "./operate/operations.js";
 export type { OutboxDestinationStats, OutboxStats } from "./operate/stats.js";
-export { type OutboxBinding, type OutboxClass, type SendsWhatIsPut, type WithOutbox, withTransactionalOutbox } from "./wrap.js";
+export {
+  type DescribesMessages,
+  type OutboxBinding,
+  type OutboxClass,
+  type SendsWhatIsPut,
+  type WithOutbox,
+  withTransactionalOutbox,
+} from "./wrap.js";

@@ -3,6 +3,7 @@
 import { expected } from "./errors.js";
 import { headersOf } from "./headers.js";
 import type { OutboxMessage } from "./message.js";
+import { within } from "./within.js";
 
 /**
  * A message on the wire: plain data, and JSON where `msg` is. Only `v`, `id` and `msg` are required.
@@ -21,6 +22,10 @@ export interface OutboxEnvelope<M = unknown> {
   readonly sequence?: number;
   /** What the message is about: `msg.type`, if that is a string. Up to 256 characters. */
   readonly type?: string;
+  /** The version of its type in which `msg` is: a whole number from 1 to 10,000. Absent: 1. */
+  readonly version?: number;
+  /** Where the schema of `msg` is published: a URI of 1 to 2,048 characters. */
+  readonly dataschema?: string;
   /** When it was put: RFC 3339, in UTC. */
   readonly time?: string;
   /** Its ordering key: 1 to 256 characters. */
@@ -31,13 +36,19 @@ export interface OutboxEnvelope<M = unknown> {
 /** The longest strings, in UTF-16 units. */
 const ID_LENGTH = 256;
 const SOURCE_LENGTH = 256;
+const URI_LENGTH = 2048;
+/** The highest version. */
+export const MOST_VERSIONS = 10_000;
 
 /** The envelope of a message that `sendMessages` was given. */
-export function envelopeOf<M>({ id, msg, source, sequence, timestamp, key, headers }: OutboxMessage<M>): OutboxEnvelope<M> {
+export function envelopeOf<M>(message: OutboxMessage<M>): OutboxEnvelope<M> {
+  const { id, msg, source, sequence, timestamp, version, dataschema, key, headers } = message;
   const { type } = Object(msg) as { type?: unknown };
   return {
     ...{ v: 1, id, source, sequence, time: new Date(timestamp).toISOString(), msg },
     ...(typeof type === "string" && type.length <= ID_LENGTH && { type }),
+    ...(version !== undefined && { version }),
+    ...(dataschema !== undefined && { dataschema }),
     ...(key !== undefined && { key }),
     ...(headers && { headers }),
   };
@@ -47,7 +58,7 @@ export function envelopeOf<M>({ id, msg, source, sequence, timestamp, key, heade
 export function readEnvelope(value: unknown): OutboxEnvelope {
   if (Object(value) !== value) throw expected("envelope", "an object", value);
   const envelope: Record<string, unknown> = { ...(value as object) };
-  const { v, id, msg, source, sequence, type, time, key, headers } = envelope;
+  const { v, id, msg, source, sequence, type, version, dataschema, time, key, headers } = envelope;
   if (v !== 1) throw expected("envelope.v", "1", v);
   text("id", id, 1, ID_LENGTH);
   if (msg === undefined) throw expected("envelope.msg", "a value", msg);
@@ -56,6 +67,8 @@ export function readEnvelope(value: unknown): OutboxEnvelope {
     throw expected("envelope.sequence", "a whole number from 1, with a source", sequence);
   }
   if (type !== undefined) text("type", type, 0, ID_LENGTH);
+  within("envelope.version", version, [1, 1, MOST_VERSIONS, 1]);
+  if (dataschema !== undefined) text("dataschema", dataschema, 1, URI_LENGTH);
   if (time !== undefined && !(typeof time === "string" && Number.isFinite(Date.parse(time)))) {
     throw expected("envelope.time", "an RFC 3339 time", time);
   }

@@ -11,6 +11,8 @@ import type { MessageIssue } from "./messages.js";
  * - `outbox_full`: `maxPending` messages are already undelivered; nothing was written.
  * - `no_destination`: the class has no destination that takes messages of this type; nothing was written.
  * - `invalid_message`: the message is not what the option `messages` says of its type; nothing was written. `issues` says what is wrong with it.
+ * - `version_ahead`: an inbox has got a message in a version that its deployment does not know yet; nothing was written, and the sender should send again
+ *   later.
  * - `inbox_full`: an inbox has reached its limit of remembered ids or waiting messages; nothing was written, and the sender should send again later.
  * - `timeout`: `sendMessages` did not settle within `timeoutSeconds`.
  * - `send_messages_missing`: the running class has no `sendMessages`; messages stay stored until one is deployed.
@@ -22,6 +24,7 @@ export type OutboxErrorCode =
   | "outbox_full"
   | "no_destination"
   | "invalid_message"
+  | "version_ahead"
   | "inbox_full"
   | "timeout"
   | "send_messages_missing";

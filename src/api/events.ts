@@ -3,10 +3,10 @@
 import { cut } from "./errors.js";
 
 /**
- * Why a message became a dead letter: its handler rejected it, its attempts were used up, it expired, it crashed the isolate repeatedly, or its
- * destination was dropped.
+ * Why a message became a dead letter: its handler rejected it, its attempts were used up, it expired, it crashed the isolate repeatedly, an
+ * upcaster of the option `messages` threw, or its destination was dropped.
  */
-export type DeadReason = "rejected" | "max_attempts" | "expired" | "killed" | "dropped";
+export type DeadReason = "rejected" | "max_attempts" | "expired" | "killed" | "upcast_failed" | "dropped";
 
 /** The message that an event is about. */
 export interface EventMessage {
@@ -46,6 +46,7 @@ export const DEFAULT_DESTINATION = "default";
  * - `paused`: `sendMessages` threw an error with `pause: true`; what it had not settled (`ids`) is kept, and nothing is handed over until `resume()`.
  * - `retried`: only this message has failed and is set aside until `retryAt`; all others go on.
  * - `set_aside`: these messages left the queue to wait for their time, or behind one with their ordering key.
+ * - `version_ahead`: the message is in a version that this deployment does not know: it waits until a deployment does, and is looked at next at `retryAt`.
  * - `dead`: the message is a dead letter now; `list({ state: "dead" })` shows it.
  * - `dead_message_failed`: `deadMessage` threw, took too long or ended its transaction for a message. Nothing that it wrote is kept, and the message is a
  *   dead letter all the same.
@@ -69,6 +70,7 @@ export type Occurrence =
       | ({ readonly type: "paused"; readonly ids: string[]; readonly waiting: number } & Omit<FailedCall, "retryAt">)
       | { readonly type: "destination_missing"; readonly waiting: number; readonly dead: number }
       | ({ readonly type: "retried"; readonly attempts: number; readonly retryAt: number } & EventMessage & EventError)
+      | ({ readonly type: "version_ahead"; readonly version: number; readonly retryAt: number } & EventMessage & EventError)
       | ({ readonly type: "dead"; readonly reason: DeadReason; readonly attempts: number } & EventMessage & EventError)
       | ({ readonly type: "dead_message_failed" } & EventMessage & EventError)
       | ({ readonly type: "late_outcome"; readonly outcome: "ack" | "retry" | "reject" } & EventMessage)

@@ -22,6 +22,13 @@ export interface OutboxMessage<M = unknown> {
   readonly attempts: number;
   /** When it was put, in milliseconds since the Unix epoch. */
   readonly timestamp: number;
+  /**
+   * The version of its type in which `msg` is, unless that is 1: the one that the option `messages` declares. In `list`, that in which it is stored where
+   * it can't be made of it: because it is newer than this deployment, or an upcaster throws.
+   */
+  readonly version?: number;
+  /** Where its schema is published, if the option `messages` says so. */
+  readonly dataschema?: string;
   /** Its ordering key, if it was put with one. */
   readonly key?: string;
   /** Its headers, if it was put with some. */

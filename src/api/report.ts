@@ -106,6 +106,9 @@ export function emitterOf(object: string, listener: ((event: OutboxEvent) => unk
     } else if (event.type === "retried" && event.attempts === 1) {
       const next = `Its next attempt is in ${secondsTo(event.retryAt)} s; other messages go on.`;
       warn("A message failed", event.error, about, next);
+    } else if (event.type === "version_ahead") {
+      const next = `It is looked at again in ${secondsTo(event.retryAt)} s; other messages go on. Deploy the version that knows it.`;
+      warn("A message is newer than this deployment", event.error, about, next);
     } else if (event.type === "dead") {
       const next = "Fix the cause, then call redrive() to send it again, or discard() to delete it.";
       error(`A message became a dead letter (${event.reason})`, event.error, about, next);

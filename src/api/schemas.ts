@@ -1,5 +1,6 @@
 /** The schemas of a class's messages: checks the `messages` option, and every message against it. */
 
+import { MOST_VERSIONS } from "./envelope.js";
 import { cut, expected, OutboxError, textOf } from "./errors.js";
 import { typeOf } from "./events.js";
 import { known } from "./known.js";
@@ -20,15 +21,26 @@ interface Declared {
 /** The schemas of a class, by `msg.type`. */
 export type Schemas = ReadonlyMap<string, Declared>;
 
+/** What a schema says of a message. */
+type Result = Awaited<ReturnType<StandardSchema["~standard"]["validate"]>>;
+
 /** A message that has been checked: as it is to be stored. */
 export interface Checked {
   readonly msg: unknown;
   readonly version: number;
 }
 
+/** What this deployment declares of the type of a message, and makes of it. */
+export interface Current {
+  readonly version: number;
+  /** Where its schema is published, if that is declared. */
+  readonly dataschema: string | undefined;
+  /** The message in that version, where it is stored in an earlier one. */
+  readonly made: { readonly msg: unknown } | undefined;
+}
+
 const MOST_TYPES = 1000;
 const TYPE_LENGTH = 256;
-const MOST_VERSIONS = 10_000;
 const URI_LENGTH = 2048;
 const MOST_ISSUES = 100;
 const ISSUE_LENGTH = 500;
@@ -167,8 +179,67 @@ function declarationOf(schemas: Schemas, msg: unknown): readonly [type: string, 
   throw new OutboxError("invalid_message", text, undefined, [{ message: "The type is not declared.", path: ["type"] }]);
 }
 
+/** The newest version that this deployment knows of the type of a message: 1 where none is declared. */
+export function knownVersion(schemas: Schemas | null, msg: unknown): number {
+  return declaredOf(schemas, msg)?.version ?? 1;
+}
+
+/**
+ * A message as this deployment knows it: one upcaster after the other has made its version out of an earlier one. Nothing if its type is not declared.
+ *
+ * @param copy returns a copy for the upcasters, which may change it
+ * @param version in which it is: not above the known one
+ * @throws what an upcaster throws; TypeError when one returns no message of this type
+ */
+export function currentOf(schemas: Schemas | null, msg: unknown, version: number, copy: () => unknown): Current | undefined {
+  const found = declaredOf(schemas, msg);
+  if (!found) return undefined;
+  const { version: known, dataschema, upcast } = found;
+  if (version >= known) return { version: known, dataschema, made: undefined };
+  const type = (msg as { readonly type: string }).type;
+  let current = copy();
+  for (const [i, one] of upcast.slice(version - 1).entries()) {
+    current = withType(`What upcast[${version + i}] of ${JSON.stringify(type)} returns`, type, one(current));
+  }
+  return { version: known, dataschema, made: { msg: current } };
+}
+
+/** A message from outside, as its handler gets it. */
+export interface Arrived {
+  readonly msg: unknown;
+  /** Only where it is not 1. */
+  readonly version?: number;
+}
+
+/**
+ * A message from outside, brought to the version that this deployment knows and checked with its schema. A promise only where the schema is async.
+ *
+ * @throws OutboxError `invalid_message`, also for a type that is not declared; `version_ahead` when the version is newer than this deployment; what an
+ * upcaster throws
+ */
+export function arrived(schemas: Schemas, given: unknown, version = 1): Arrived | Promise<Arrived> {
+  const found = declarationOf(schemas, given);
+  if (!found) return { msg: given, ...(version > 1 && { version }) };
+  const [type, { schema, version: known }] = found;
+  if (version > known) {
+    const text = `The message of type ${JSON.stringify(type)} is in version ${version}, and this deployment knows version ${known}.`;
+    throw new OutboxError("version_ahead", `${text} Send it again once a newer version is deployed.`);
+  }
+  const current = currentOf(schemas, given, version, () => structuredClone(given));
+  const result = schema["~standard"].validate(current?.made ? current.made.msg : given);
+  const whole = (checked: Result): Arrived => ({
+    msg: outputOf(type, checked),
+    ...(known > 1 && { version: known }),
+  });
+  return isPromise(result) ? Promise.resolve(result).then(whole) : whole(result);
+}
+
+function declaredOf(schemas: Schemas | null, msg: unknown): Declared | undefined {
+  return schemas === null ? undefined : schemas.get(typeOf(msg) ?? "");
+}
+
 /** What a schema made of a message of this type. @throws what is wrong with the message, or with the schema. */
-function outputOf(type: string, result: Awaited<ReturnType<StandardSchema["~standard"]["validate"]>>): unknown {
+function outputOf(type: string, result: Result): unknown {
   if (result.issues) throw invalid(type, result.issues);
   const { value } = result as { readonly value: unknown };
   return withType(`The output of the schema of ${JSON.stringify(type)}`, type, value);

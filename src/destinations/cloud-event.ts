@@ -21,7 +21,7 @@ const FROM_HEADERS: readonly (readonly [attribute: string, header: string])[] = 
  * @throws Error that names what JSON cannot represent in the message.
  */
 export function cloudEvent(
-  { id, msg, source, sequence, timestamp, key, headers }: OutboxMessage,
+  { id, msg, source, sequence, timestamp, dataschema, key, headers }: OutboxMessage,
   given?: string,
   type = "message",
 ): string {
@@ -36,6 +36,7 @@ export function cloudEvent(
     // Text of fixed width, because the sequence extension wants it to sort.
     sequence: digits(sequence),
   };
+  if (dataschema !== undefined) event.dataschema = dataschema;
   if (key !== undefined) event.subject = key;
   for (const [attribute, name] of FROM_HEADERS) {
     const header = headerOf(headers, name);

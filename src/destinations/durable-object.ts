@@ -30,7 +30,8 @@ const MAX_BYTES = 16 * 1024 * 1024;
 
 /**
  * Calls `receiveMessages` of the objects that `route` names: targets side by side, the messages of each in order, at most 100 and 16 MiB in a call.
- * Messages that an inbox has accepted are delivered; those that it reports as failed, or does not report, are retried. A target whose call throws or
+ * Messages that an inbox has accepted are delivered; those that it reports as failed, or does not report, are retried. One that its schemas refuse becomes a
+ * dead letter; one in a newer version than they know is retried without counting an attempt. A target whose call throws or
  * takes longer than `timeoutSeconds` is failing: its messages are retried after a backoff of its own, without counting an attempt, and the others go on.
  * When no target succeeds, the first error is thrown. A call that fails with an error that the platform marks as retryable is repeated once immediately,
  * unless the target is overloaded.
@@ -121,8 +122,12 @@ async function sendTo(
   if (!Array.isArray(results)) throw new Error("receiveMessages() returned no list.");
   const outcomes = new Map((results as InboxResult[]).map((result) => [result?.id, result]));
   for (const { id } of envelopes) {
-    const { status, error } = outcomes.get(id) ?? {};
+    const { status, error, code } = outcomes.get(id) ?? {};
     if (TAKEN.has(status)) delivery.ack(id);
+    // It would be refused each time.
+    else if (code === "invalid_message") delivery.reject(id, error);
+    // The message is not to blame: its target's next deployment knows its version.
+    else if (code === "version_ahead") delivery.retry(id, { reason: error, countAttempt: false });
     else delivery.retry(id, { reason: error ?? `The target answered ${status === undefined ? "nothing" : JSON.stringify(status)}.` });
   }
 }

@@ -12,6 +12,8 @@ export interface InboxResult {
   readonly status: "processed" | "duplicate" | "waiting" | "failed";
   /** Why it failed. */
   readonly error?: string;
+  /** Where its schemas refused it: `"invalid_message"` will be refused each time, `"version_ahead"` is for a newer deployment. */
+  readonly code?: string;
 }
 
 /** An object with an inbox: one whose class is wrapped with `withTransactionalInbox`, or has this RPC method of its own. */

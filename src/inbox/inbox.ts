@@ -2,10 +2,12 @@
 
 import type { OutboxEnvelope } from "../api/envelope.js";
 import { cut, expected, OutboxError, textOf } from "../api/errors.js";
+import type { MessageSchemas, MessagesOf } from "../api/messages.js";
 import { type Core, coreOf, isDecorator, outboxOf, type Wrappable } from "../compose.js";
 import { untilWritable } from "../context.js";
 import { closed, type Lookup, lookupOf } from "../handlers.js";
 import type { OutboxTransaction } from "../manager.js";
+import type { Refusal } from "./admission.js";
 import { choreOf, cleaning } from "./chores.js";
 import { type InboxHandler, type InboxManager, inboxOf } from "./manager.js";
 import { type InboxOptions, inboxSettings } from "./options.js";
@@ -20,6 +22,11 @@ export interface InboxOutcome {
   readonly status: "processed" | "duplicate" | "waiting" | "failed";
   /** Why it failed: at most 500 characters. */
   readonly error?: string;
+  /**
+   * Set where the schemas of the inbox refused it. `"invalid_message"`: it will be refused each time. `"version_ahead"`: a newer deployment will accept
+   * it.
+   */
+  readonly code?: Refusal;
 }
 
 /** What a wrapped class offers over RPC. */
@@ -55,6 +62,15 @@ export type InboxBinding<C extends InboxClass, B extends string> = B extends "IN
         ? B
         : ManagersIn<ConstructorParameters<C>[1]>;
 
+/** `unknown` when the handler of a class takes what its schemas make of messages, and otherwise a type that no schemas have. */
+export type DescribesReceived<C extends InboxClass, S extends MessageSchemas> = string extends keyof S
+  ? unknown
+  : InstanceType<C> extends { receiveMessage(message: OutboxEnvelope<infer M>, ...rest: never[]): void }
+    ? [MessagesOf<S>] extends [M]
+      ? unknown
+      : { messages_must_be_those_of_receiveMessage: M }
+    : unknown;
+
 type ManagersIn<E> = { [K in keyof E]: E[K] extends InboxManager ? K : never }[keyof E] & string;
 
 /** The wrapped class: with the statics and the constructor of its class, and one more method. */
@@ -85,9 +101,13 @@ const RECEIVE: unique symbol = Symbol();
  * }
  * export class Stock extends withTransactionalInbox(StockBase) {}
  */
-export function withTransactionalInbox<C extends InboxClass, const B extends string = "INBOX_MANAGER">(
+export function withTransactionalInbox<
+  C extends InboxClass,
+  const B extends string = "INBOX_MANAGER",
+  S extends MessageSchemas = MessageSchemas,
+>(
   cls: C & ReceivesEnvelopes<C, B>,
-  options?: InboxOptions<InboxBinding<C, B>> | ClassDecoratorContext,
+  options?: InboxOptions<InboxBinding<C, B>, S & DescribesReceived<C, S>> | ClassDecoratorContext,
 ): WithInbox<C> {
   if (typeof cls !== "function") throw expected("cls", "a class", cls);
   const settings = inboxSettings(isDecorator(options) ? undefined : options);
@@ -139,7 +159,8 @@ export function withTransactionalInbox<C extends InboxClass, const B extends str
           return { id: name, status };
         } catch (error) {
           if (typeof key === "string") held.add(key);
-          return { id: name, status: "failed", error: textOf(error) };
+          const code = inbox.refusalOf(error);
+          return { id: name, status: "failed", error: textOf(error), ...(code && { code }) };
         }
       }
     }

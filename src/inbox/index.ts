@@ -3,6 +3,7 @@
 export { envelopeOf, type OutboxEnvelope, readEnvelope } from "../api/envelope.js";
 export { type ConsumeFailure, type ConsumeOptions, consumeQueue, type InboxStub, type MessageIn } from "./consume.js";
 export {
+  type DescribesReceived,
   type InboxBinding,
   type InboxClass,
   type InboxOutcome,

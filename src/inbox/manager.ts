@@ -12,6 +12,7 @@ import type { OutboxTransaction, OutboxTransactionSync, Synchronous } from "../m
 import { NEVER } from "../storage/memory.js";
 import { draft } from "../storage/message.js";
 import { define } from "../storage/native.js";
+import { admissionOf, type Refusal } from "./admission.js";
 import type { InboxOccurrence, InboxSettings } from "./options.js";
 import { run, runSync } from "./rows.js";
 import { judge, nextWaiting, type Rows, type Verdict } from "./verdict.js";
@@ -48,7 +49,9 @@ export interface InboxManager<M = unknown> {
    * With `ordered`, the handler is also called with the messages that were waiting for this one, each in a transaction of its own: it must work on the
    * message that it is given, and so must declare both parameters.
    *
-   * @throws TypeError when the message is not an envelope; OutboxError `inbox_full`, or `too_large` for one that would have to wait; whatever
+   * With the option `messages` it is brought to the current version and checked first; the handler gets the schema's output.
+   *
+   * @throws TypeError when the message is not an envelope; OutboxError `invalid_message`, `version_ahead`, `inbox_full`, or `too_large` for one that would have to wait; whatever
    * the handler throws.
    */
   receive<T>(message: OutboxEnvelope<M>, handler: InboxHandler<M, T>): Promise<InboxReceipt<T>>;
@@ -61,6 +64,8 @@ export interface Inbox extends InboxManager {
   drain(source: string, handler: InboxHandler): Promise<void>;
   /** Reports a message that was not accepted, and throws the cause. */
   failed(message: unknown, cause: unknown): never;
+  /** Why the schemas have not let a message through, if this is the error that says so. */
+  refusalOf(error: unknown): Refusal | undefined;
   /** The earliest time for which the alarm was requested since this was set to `NEVER`. */
   asked: number;
 }
@@ -82,6 +87,7 @@ export function inboxOf(core: Core, settings: InboxSettings, cleanAt: (until: nu
   const { memory } = store;
   const object = core.ctx.id.name ?? core.ctx.id.toString();
   const warn = logOf("warn");
+  const { admitted, admittedSync, refusalOf } = admissionOf(settings.schemas);
   /** Messages whose failure has been logged. */
   const warned = new Set<string>();
 
@@ -161,6 +167,7 @@ export function inboxOf(core: Core, settings: InboxSettings, cleanAt: (until: nu
       const inner = store.native;
       const verdict = await run(inner, judge(envelope, settings, store.now()));
       if (verdict.status === "duplicate") return DUPLICATE;
+      const message = await admitted(envelope);
       if (verdict.status === "waiting") {
         await store.write(kept(verdict, envelope));
         return early(envelope, verdict.expected);
@@ -174,7 +181,7 @@ export function inboxOf(core: Core, settings: InboxSettings, cleanAt: (until: nu
           return await send(msg, caused(envelope, options));
         },
       });
-      const value = await handler(txn, envelope);
+      const value = await handler(txn, message);
       const { waiting } = verdict;
       if (store.native !== inner) return { receipt: { status: "rolled_back", duplicate: false, value }, waiting };
       await store.write(remembered(verdict));
@@ -221,6 +228,7 @@ export function inboxOf(core: Core, settings: InboxSettings, cleanAt: (until: nu
   const inbox: Inbox = {
     asked: NEVER,
     failed,
+    refusalOf,
 
     async receive(message, handler) {
       const envelope = copied(checked(message, handler));
@@ -273,6 +281,7 @@ export function inboxOf(core: Core, settings: InboxSettings, cleanAt: (until: nu
     return core.manager.transactionSync((txn) => {
       const verdict = runSync(kv, judge(envelope, settings, store.now()));
       if (verdict.status === "duplicate") return DUPLICATE;
+      const message = admittedSync(envelope);
       if (verdict.status === "waiting") {
         writeSync(kept(verdict, envelope));
         return early(envelope, verdict.expected);
@@ -282,7 +291,7 @@ export function inboxOf(core: Core, settings: InboxSettings, cleanAt: (until: nu
         checkOutbox();
         return txn.send(msg, caused(envelope, options));
       };
-      const value = handler({ sql: txn.sql, kv: txn.kv, send }, envelope);
+      const value = handler({ sql: txn.sql, kv: txn.kv, send }, message);
       if (value instanceof Promise) throw expected("handler", "a function that is not async", value);
       writeSync(remembered(verdict));
       return { receipt: { status: "processed", duplicate: false, value }, waiting: verdict.waiting };

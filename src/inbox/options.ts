@@ -3,11 +3,13 @@
 import { expected } from "../api/errors.js";
 import type { EventError, EventMessage } from "../api/events.js";
 import { known } from "../api/known.js";
+import type { MessageSchemas } from "../api/messages.js";
+import { type Schemas, schemasOf } from "../api/schemas.js";
 import { within } from "../api/within.js";
 import type { Rules } from "./verdict.js";
 
 /** Options of `withTransactionalInbox`, all optional. */
-export interface InboxOptions<B extends string = string> {
+export interface InboxOptions<B extends string = string, S extends MessageSchemas = MessageSchemas> {
   /** The manager's name in the object's `env`. Default `"INBOX_MANAGER"`. */
   binding?: B;
   /**
@@ -21,6 +23,12 @@ export interface InboxOptions<B extends string = string> {
   retentionSeconds?: number;
   /** How many ids without a number are remembered; one more is rejected with `inbox_full`. Default 100,000, from 1 to 10,000,000. */
   maxIds?: number;
+  /**
+   * Schemas of the messages that arrive, by `msg.type`: see `MessageSchemas`. A message is brought to the current version and checked before its handler
+   * runs, which gets the schema's output. One that is invalid, or whose type is not declared, fails with the schema's issues; one in a newer version fails
+   * until a deployment knows it; one without a type is not checked. Default: messages are not checked.
+   */
+  messages?: S;
   /** Called for each message that arrives. What it throws is ignored. */
   onEvent?: (event: InboxEvent) => void;
 }
@@ -42,14 +50,24 @@ export type InboxOccurrence = EventMessage &
 export interface InboxSettings extends Rules {
   readonly binding: string;
   readonly maxIds: number;
+  /** `null`: messages are not checked. */
+  readonly schemas: Schemas | null;
   readonly onEvent: InboxOptions["onEvent"] | undefined;
 }
 
-const OPTIONS = ["binding", "ordered", "maxWaiting", "retentionSeconds", "maxIds", "onEvent"];
+const OPTIONS = ["binding", "ordered", "maxWaiting", "retentionSeconds", "maxIds", "messages", "onEvent"];
 
 /** @throws TypeError that names the option, when one is unknown or out of range. */
 export function inboxSettings(options: InboxOptions = {}): InboxSettings {
-  const { binding = "INBOX_MANAGER", ordered = false, maxWaiting, retentionSeconds, maxIds, onEvent } = known("options", options, OPTIONS);
+  const {
+    binding = "INBOX_MANAGER",
+    ordered = false,
+    maxWaiting,
+    retentionSeconds,
+    maxIds,
+    messages,
+    onEvent,
+  } = known("options", options, OPTIONS);
   if (typeof binding !== "string" || !binding) throw expected("options.binding", "a name", binding);
   if (typeof ordered !== "boolean") throw expected("options.ordered", "a boolean", ordered);
   if (onEvent !== undefined && typeof onEvent !== "function") throw expected("options.onEvent", "a function", onEvent);
@@ -59,6 +77,7 @@ export function inboxSettings(options: InboxOptions = {}): InboxSettings {
     maxWaiting: within("options.maxWaiting", maxWaiting, [100, 1, 10_000, 1]),
     retentionSeconds: within("options.retentionSeconds", retentionSeconds, [1_209_600, 1, 315_360_000]),
     maxIds: within("options.maxIds", maxIds, [100_000, 1, 10_000_000, 1]),
+    schemas: messages === undefined ? null : schemasOf("options.messages", messages),
     onEvent,
   };
 }

@@ -11,6 +11,7 @@ import type { Kind } from "../storage/rows.js";
 import { type Found, idOf, placeOf, type Scan } from "../storage/scan.js";
 import { tried } from "../subscription/breaker.js";
 import type { Delivery } from "../subscription/delivery.js";
+import { currentIn } from "../subscription/versions.js";
 
 /** What `list` shows. */
 export interface OutboxListOptions {
@@ -90,9 +91,10 @@ export function listerOf(parts: OutboxContext, { reader }: Delivery, scan: Scan)
   }
 
   function shown(kind: Place["kind"], found: Found, now: number): OutboxListed {
-    if (kind === "d") return presentDead(found, reader.name);
+    const current = currentIn(parts.settings.schemas, found);
+    if (kind === "d") return presentDead(found, reader.name, current);
     const { due = 0, attempts = 0 } = found.more;
-    const message = present(found, kind === "s" ? tried(reader.breaker, found.position) : attempts);
+    const message = present(found, kind === "s" ? tried(reader.breaker, found.position) : attempts, undefined, current);
     return { ...message, destination: reader.name, ...(due > now && { deliverAt: due }) };
   }
 

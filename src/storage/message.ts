@@ -3,6 +3,7 @@
 import { expected, OutboxError } from "../api/errors.js";
 import type { OutboxDeadLetter, OutboxMessage, OutboxReceipt } from "../api/message.js";
 import type { MessageMeta } from "../api/meta.js";
+import type { Current } from "../api/schemas.js";
 import { uncloneable } from "../api/uncloneable.js";
 import { isWide, jsonOf, SHALLOW, serializedBytes, unreadable } from "./size.js";
 
@@ -208,28 +209,32 @@ export function sourceOf({ object, epoch }: Stream): string {
   return `${object}:${epoch}`;
 }
 
-/** A stored message as `sendMessages` and `list` show it. */
+/** A stored message as `sendMessages` and `list` show it: in the version in which it is stored, unless `current` is what became of it. */
 export function present(
-  { stream, stored, position, at, msg, more: { id, key, headers } }: Read,
+  { stream, stored, position, at, msg, more: { id, version: storedVersion = 1, key, headers } }: Read,
   attempts: number,
   source: string = sourceOf(stream),
+  current?: Current,
 ): OutboxMessage {
+  const version = current?.version ?? storedVersion;
   const message: { -readonly [K in keyof OutboxMessage]: OutboxMessage[K] } = {
     id: identify(stream, position, id).id,
     // Memory holds what JSON does not: user code gets a copy of it.
-    msg: typeof stored === "string" ? msg : payloadOf(stored),
+    msg: current?.made ? current.made.msg : typeof stored === "string" ? msg : payloadOf(stored),
     source,
     sequence: position - stream.base,
     attempts,
     timestamp: at,
   };
+  if (version > 1) message.version = version;
+  if (current?.dataschema !== undefined) message.dataschema = current.dataschema;
   if (key !== undefined) message.key = key;
   if (headers) message.headers = { ...headers };
   return message;
 }
 
 /** A dead letter as `list` and `deadMessage` show it. */
-export function presentDead(read: Read, destination: string): OutboxDeadLetter {
+export function presentDead(read: Read, destination: string, current?: Current): OutboxDeadLetter {
   const { attempts = 0, reason = "rejected", error = "", first = 0, last = 0 } = read.more;
-  return { ...present(read, attempts), destination, reason, error, firstFailedAt: first, lastFailedAt: last };
+  return { ...present(read, attempts, undefined, current), destination, reason, error, firstFailedAt: first, lastFailedAt: last };
 }

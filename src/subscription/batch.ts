@@ -1,6 +1,7 @@
 /** A batch: the messages of one step of delivery, where they stand, and what becomes of each. */
 
 import type { MessageMeta } from "../api/meta.js";
+import type { Current } from "../api/schemas.js";
 import type { Delivered } from "../log/ids.js";
 import type { Row } from "../storage/memory.js";
 import { isScheduled, type Parts, partsOf, type Read, type StoredMessage, type Stream } from "../storage/message.js";
@@ -29,6 +30,8 @@ export interface Entry extends Read {
   changed?: boolean;
   /** `msg` has been in the hands of user code, which may have changed it. */
   given?: boolean;
+  /** What has been made of it for this deployment, until it is handed over. */
+  current?: Current | undefined;
 }
 
 /** A message and what goes with it from now on. */
@@ -48,6 +51,8 @@ export interface Batch {
   passed: number;
   /** It ended there: more may follow. */
   isCut: boolean;
+  /** Messages in a version that this deployment does not know yet: they wait. */
+  readonly ahead: Entry[];
   /** The ordering keys of which the next message was due. */
   readonly lanes: Lane[];
 }
@@ -62,7 +67,7 @@ export interface Lane {
 
 /** A batch of nothing. */
 export function emptyBatch(): Batch {
-  return { entries: [], handed: [], rows: [], looked: [], passed: 0, isCut: false, lanes: [] };
+  return { entries: [], handed: [], rows: [], looked: [], passed: 0, isCut: false, ahead: [], lanes: [] };
 }
 
 /** Whether a message stands outside the queue. */

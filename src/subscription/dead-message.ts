@@ -7,6 +7,7 @@ import { identify, payloadOf, presentDead, type Read } from "../storage/message.
 import type { Store } from "../storage/store.js";
 import type { Reader } from "./reader.js";
 import { failure } from "./reporting.js";
+import { currentIn } from "./versions.js";
 
 /** How long one call may take, in seconds: other requests wait meanwhile, and the platform resets an object that keeps them waiting for 30. */
 const TIMEOUT_SECONDS = 10;
@@ -50,7 +51,7 @@ type DeadHandler = (message: unknown, destination: string, txn: object) => unkno
  */
 export function deadMessagesOf(
   store: Store,
-  { emit }: Settings,
+  { emit, schemas }: Settings,
   handler: () => DeadHandler | null,
   exclusively: <T>(body: () => Promise<T>) => Promise<T>,
   transaction: <T>(closure: (txn: object) => Promise<T>) => Promise<T>,
@@ -66,7 +67,8 @@ export function deadMessagesOf(
       if (await dying.isGone()) return false;
       const within = store.native;
       // Each time a copy: the handler may do with it what it likes.
-      await inTime(async () => call(presentDead({ ...message, msg: payloadOf(message.stored) }, reader.name), reader.name, txn));
+      const copy = { ...message, msg: payloadOf(message.stored) };
+      await inTime(async () => call(presentDead(copy, reader.name, currentIn(schemas, message)), reader.name, txn));
       if (store.native !== within) throw new Error("deadMessage() has rolled its transaction back.");
       if (await dying.isGone()) return false;
       const written = store.commit((rows) => {

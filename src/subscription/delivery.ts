@@ -13,6 +13,7 @@ import { outcomesOf } from "./outcome.js";
 import { type Queue, queueOf } from "./queue.js";
 import { dueAt, lookAgain, type Reader, waits } from "./reader.js";
 import { isPause, settlingOf } from "./settling.js";
+import { versionsOf } from "./versions.js";
 import type { Wake } from "./wake.js";
 
 /** With `dispatch: "immediate"`, the alarm that stands behind the first attempt is this far away, in milliseconds. */
@@ -90,7 +91,8 @@ export function deliveryOf(
   const { immediate, emit } = settings;
   const queue = queueOf(store, reader);
   const self = (): Delivery => delivery;
-  const outcomes = outcomesOf(store, reader, settings, timers, self);
+  const versions = versionsOf(settings.schemas, reader, emit, () => delivery.settings);
+  const outcomes = outcomesOf(store, reader, settings, timers, versions, self);
   const { hand } = outcomes;
   const { judgeFailure, judgeDeath } = blameOf(store, reader, settings, self, { ...outcomes, take, untilConfirmed });
   const committing = (): void => {
@@ -179,6 +181,8 @@ export function deliveryOf(
           await store.saveHeader();
         }
       }
+      // User code runs from here on.
+      batch.handed = versions.bring(batch.handed, store.now());
       before = leased ? { ...reader.breaker, suspects: breaker.suspects } : breaker;
       failed = batch.handed.length > 0 ? await hand(batch.handed) : null;
       // What memory learns while a transaction is open goes back with it. From here to the next await it is not.
@@ -229,8 +233,11 @@ export function deliveryOf(
   async function take(limit: number, onePerKey: boolean, allowIsolated: boolean, beside = false): Promise<Batch> {
     for (;;) {
       while (store.open) await store.open;
-      const batch = await queue.take({ limit, now: alarm.now(), onePerKey, allowIsolated }, beside);
-      if (batch) return batch;
+      const batch = await queue.take({ limit, now: alarm.now(), onePerKey, allowIsolated, versions }, beside);
+      if (batch) {
+        versions.report(batch);
+        return batch;
+      }
       // What was read of a transaction that is still open may yet be rolled back. What storage refuses it refuses at once, and then the
       // message is taken back before this read is over. Either way all of it is looked at again.
       lookAgain(reader);

@@ -2,6 +2,7 @@
 
 import { textOf } from "../api/errors.js";
 import type { DeadReason } from "../api/events.js";
+import type { OutboxMessage } from "../api/message.js";
 import type { Settings } from "../api/options.js";
 import { isScheduled, payloadOf, present, type Stream, sourceOf } from "../storage/message.js";
 import type { Store } from "../storage/store.js";
@@ -13,6 +14,7 @@ import type { Reader } from "./reader.js";
 import { about } from "./reporting.js";
 import { retryDelayMs } from "./retry.js";
 import { MAX_LANES } from "./take.js";
+import type { Versions } from "./versions.js";
 
 export interface Outcomes {
   /** Calls the handler. Returns the error if it failed, and gives its fate to each message that was settled: to all when it returned. */
@@ -24,14 +26,21 @@ export interface Outcomes {
 }
 
 /** @param delivery what it is of, when that is made */
-export function outcomesOf(store: Store, reader: Reader, settings: Settings, timers: Timers, delivery: () => Delivery): Outcomes {
+export function outcomesOf(
+  store: Store,
+  reader: Reader,
+  settings: Settings,
+  timers: Timers,
+  versions: Versions,
+  delivery: () => Delivery,
+): Outcomes {
   const { emit } = settings;
 
   /** Calls `sendMessages`. Gives the error when it failed, and its fate to each message that was settled: to all when it returned. */
   async function hand(entries: Entry[]): Promise<{ error: unknown } | null> {
     let stream: Stream | undefined;
     let source = "";
-    const messages = entries.map((entry) => {
+    const presented = (entry: Entry): OutboxMessage => {
       const attempts = Math.max(handedOver(reader, entry), entry.attempts ?? 0) + 1;
       entry.attempts = attempts;
       // One text for all messages of a row.
@@ -39,10 +48,24 @@ export function outcomesOf(store: Store, reader: Reader, settings: Settings, tim
         stream = entry.stream;
         source = sourceOf(stream);
       }
-      const message = present(entry.given ? { ...entry, msg: payloadOf(entry.stored) } : entry, attempts, source);
+      const current = entry.current ?? versions.current(entry);
+      const message = present(
+        entry.given && !current?.made ? { ...entry, msg: payloadOf(entry.stored) } : entry,
+        attempts,
+        source,
+        current,
+      );
+      if (entry.current) entry.current = undefined;
       entry.given = true;
       return message;
-    });
+    };
+    let messages: OutboxMessage[];
+    try {
+      messages = entries.map(presented);
+    } catch (error) {
+      // An upcaster has thrown that did not before: the next run makes a dead letter of its message.
+      return { error };
+    }
     // What becomes of the list and of its messages in there is not our affair.
     const ids = messages.map(({ id }) => id);
     const call = callOf(

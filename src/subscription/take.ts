@@ -10,6 +10,7 @@ import type { Store } from "../storage/store.js";
 import { type Batch, type Entry, entriesOf, handedOver, isAside } from "./batch.js";
 import { ack, isAcked } from "./cursor.js";
 import { type LaneState, type Reader, takes } from "./reader.js";
+import type { Versions } from "./versions.js";
 
 /** A batch ends early once its rows hold this many bytes. */
 const BATCH_BYTES = 2 ** 22;
@@ -32,6 +33,8 @@ export interface Step {
   readonly onePerKey: boolean;
   /** Take messages that have broken their batch, each of them alone. */
   readonly allowIsolated: boolean;
+  /** Tells which messages are ahead of this deployment, and have to wait. */
+  readonly versions: Pick<Versions, "isAhead">;
 }
 
 /** Fills a batch with what can be handed over next: messages that were set aside and are due, then the queue. */
@@ -94,7 +97,7 @@ async function takeTimers(store: Store, reader: Reader, batch: Batch, step: Step
       if (batch.handed.length >= limit || batch.entries.length >= lookFor(limit) || bytes > BATCH_BYTES) return 0;
       bytes += roughBytes(row.data.messages);
       batch.rows.push(row);
-      hand(reader, batch, entry, now);
+      hand(reader, batch, entry, step);
       if (entry.more.alone && !entry.fate) return 0;
     }
   }
@@ -140,9 +143,10 @@ async function takeLanes(
           (alone && (!allowIsolated || batch.handed.length > 0))
         )
           break;
-        hand(reader, batch, entry, now);
+        hand(reader, batch, entry, step);
         if (!entry.fate) handed++;
-        if (alone) break;
+        // What is ahead of this deployment blocks its key.
+        if (alone || entry.fate === "aside") break;
       }
     }
   }
@@ -196,7 +200,8 @@ interface Walk {
   add(stream: Stream, messages: readonly StoredMessage[]): boolean;
 }
 
-function walkOf(reader: Reader, batch: Batch, { limit, now, onePerKey }: Step): Walk {
+function walkOf(reader: Reader, batch: Batch, step: Step): Walk {
+  const { limit, now, onePerKey, versions } = step;
   /** The ordering keys of what is handed over, and of what has to wait. */
   const keys = new Set(onePerKey ? batch.handed.map(({ more }) => more.key) : []);
   const waiting = new Set<string>();
@@ -208,8 +213,8 @@ function walkOf(reader: Reader, batch: Batch, { limit, now, onePerKey }: Step): 
   function take(entry: Entry): boolean {
     const { key, due = 0 } = entry.more;
     const blocked = key !== undefined && (reader.lanes.has(key) || waiting.has(key));
-    const late = due > now;
     if (looked >= look) return false;
+    const late = due > now || (!blocked && !isExpired(reader, entry, now) && versions.isAhead(batch, entry, now));
     if (late && key !== undefined && !blocked && reader.lanes.size + waiting.size >= MAX_LANES) {
       reader.queueDueAt = reader.delayedDueAt;
       return false;
@@ -222,7 +227,7 @@ function walkOf(reader: Reader, batch: Batch, { limit, now, onePerKey }: Step): 
       if (key) waiting.add(key);
     } else {
       if (batch.handed.length >= limit || (onePerKey && key !== undefined && keys.has(key))) return false;
-      hand(reader, batch, entry, now);
+      hand(reader, batch, entry, step);
       if (key !== undefined && !entry.fate) keys.add(key);
     }
     looked++;
@@ -267,16 +272,21 @@ function endOfQueue({ memory }: Store, reader: Reader, batch: Batch, now: number
   reader.cursor = ack(reader.cursor, reader.cursor.ackFloor + 1, memory.position);
 }
 
-/** Counts a message to what can be handed over, or to the dead letters when it has expired. */
-function hand(reader: Reader, batch: Batch, entry: Entry, now: number): void {
-  const expires = Math.min(entry.more.expires ?? NEVER, reader.expiresMs < NEVER ? startOf(entry) + reader.expiresMs : NEVER);
+/** Counts a message to what can be handed over, to the dead letters when it has expired, or to what waits when it is ahead of this deployment. */
+function hand(reader: Reader, batch: Batch, entry: Entry, { now, versions }: Step): void {
   batch.entries.push(entry);
-  if (expires <= now) {
+  if (isExpired(reader, entry, now)) {
     entry.fate = "dead";
     const { first = now } = entry.more;
     const error = "It expired before it was delivered.";
     entry.more = { ...entry.more, attempts: handedOver(reader, entry), reason: "expired", error, first, last: now };
-  } else batch.handed.push(entry);
+  } else if (versions.isAhead(batch, entry, now)) entry.fate = "aside";
+  else batch.handed.push(entry);
+}
+
+function isExpired(reader: Reader, entry: Entry, now: number): boolean {
+  const { expires = NEVER } = entry.more;
+  return Math.min(expires, reader.expiresMs < NEVER ? startOf(entry) + reader.expiresMs : NEVER) <= now;
 }
 
 /** What messages take in memory, in bytes, about: only so that a batch has an end. */

@@ -11,6 +11,7 @@ const DESTINATIONS: ReadersStory["destinations"] = [plain, some, large, plain, p
 const put = (count: number, key = 0, type = 0): Step => ({ do: "put", count, type, key, delay: 0 });
 const later = (count: number, delay: number): Step => ({ do: "put", count, type: 0, key: 4, delay });
 const mode = (destination: number, what: (Step & { do: "mode" })["mode"]): Step => ({ do: "mode", destination, mode: what });
+const deploy = (version: number, without = 9): Step & { do: "deploy" } => ({ do: "deploy", without, version, isFaulty: false });
 const wait = (seconds: number): Step => ({ do: "wait", seconds });
 
 const SCENARIOS: Readonly<Record<string, readonly Step[]>> = {
@@ -25,7 +26,20 @@ const SCENARIOS: Readonly<Record<string, readonly Step[]>> = {
     { do: "redrive", destination: 1 },
     wait(1),
   ],
-  "one is removed and comes back": [put(5), { do: "deploy", without: 1 }, put(40), wait(3), { do: "deploy", without: 9 }, put(1), wait(3)],
+  "one is removed and comes back": [put(5), deploy(3, 1), put(40), wait(3), deploy(3), put(1), wait(3)],
+  "deployments with other versions alternate": [
+    deploy(3),
+    put(4),
+    put(2, 4),
+    deploy(1),
+    put(2, 4),
+    put(1),
+    wait(3),
+    { ...deploy(2), isFaulty: true },
+    wait(3),
+    deploy(3),
+    wait(3),
+  ],
   "one is paused, and a message is cancelled there": [
     { do: "pause", destination: 2 },
     put(6),

@@ -1,12 +1,21 @@
 /** Stories of several destinations on the model: what happens to them, to the object and to its deployments, and what must hold at the end. */
 import fc from "fast-check";
 import { expect } from "vitest";
-import { type OutboxDelivery, type OutboxManager, type OutboxMessage, withTransactionalOutbox } from "../../src/index.ts";
+import {
+  type MessageSchemas,
+  type OutboxDelivery,
+  type OutboxManager,
+  type OutboxMessage,
+  withTransactionalOutbox,
+} from "../../src/index.ts";
+import { accepting } from "../support/schemas.ts";
 import { Died, type ObjectClass, World } from "./world.ts";
 
 interface Msg {
   readonly n: number;
   readonly type: string;
+  /** The version of its type. */
+  readonly v: number;
 }
 
 interface Box {
@@ -18,6 +27,20 @@ const MOST_STEPS = 200_000;
 
 const NAMES = ["a", "b", "c", "d", "e"] as const;
 const TYPES = ["x", "y", "z"] as const;
+/** The last of these stays in its first version. */
+const UNVERSIONED = "z";
+const VERSIONS = [1, 2, 3] as const;
+
+/** A deployment's schemas: its types are in a version, and those of earlier ones are upcast, unless the upcasters are faulty. */
+function schemasIn(version: number, isFaulty: boolean): MessageSchemas {
+  const upcast = (old: Msg): Msg => {
+    if (isFaulty && old.n % 7 === 0) throw new Error("faulty");
+    return Object.assign(old, { v: old.v + 1 });
+  };
+  const chain = Object.fromEntries(VERSIONS.filter((from) => from < version).map((from) => [from, upcast]));
+  const of = (type: string) => (type === UNVERSIONED ? accepting : { schema: accepting, version, upcast: chain });
+  return Object.fromEntries(TYPES.map((type) => [type, of(type)]));
+}
 
 /** What a destination does with its calls until it is told otherwise. */
 type Mode = "takes" | "throws" | "hangs" | "retries some" | "rejects some" | "breaks" | "slow";
@@ -36,7 +59,7 @@ export type Step =
   | { readonly do: "mode"; readonly destination: number; readonly mode: Mode }
   | { readonly do: "crash"; readonly steps: number }
   | { readonly do: "wait"; readonly seconds: number }
-  | { readonly do: "deploy"; readonly without: number }
+  | { readonly do: "deploy"; readonly without: number; readonly version: number; readonly isFaulty: boolean }
   | { readonly do: "pause" | "resume" | "redrive" | "flush"; readonly destination: number }
   | { readonly do: "cancel"; readonly back: number; readonly destination: number }
   | { readonly do: "evict" };
@@ -84,7 +107,15 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ do: fc.constant("mode" as const), destination: place, mode: fc.constantFrom(...MODES) }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant("crash" as const), steps: fc.integer({ min: 1, max: 40 }) }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant("wait" as const), seconds: fc.constantFrom(0.01, 0.2, 3, 40, 400) }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant("deploy" as const), without: fc.nat(NAMES.length) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant("deploy" as const),
+      without: fc.nat(NAMES.length),
+      version: fc.constantFrom(...VERSIONS),
+      isFaulty: fc.constantFrom(false, false, true),
+    }),
+  },
   {
     weight: 2,
     arbitrary: fc.record({
@@ -131,12 +162,22 @@ export async function played(
   const taken = new Map<string, number[]>(NAMES.map((name) => [name, []]));
   const modes = new Map<string, Mode>();
   let left: ReadonlySet<string> = new Set();
+  let version = 1;
+  let isFaulty = false;
+  /** What was handed over in another version than that of the deployment. */
+  const strange: Msg[] = [];
+  const versionOf = (type: string): number => (type === UNVERSIONED ? 1 : version);
   const names = NAMES.slice(0, count);
   const optionsOf = (name: string): Destination => destinations[NAMES.indexOf(name as "a")] as Destination;
 
   const sendOf = (name: string) => async (messages: OutboxMessage<Msg>[], delivery: OutboxDelivery) => {
     const mode = modes.get(name) ?? "takes";
     const numbers = messages.map(({ msg }) => msg.n);
+    strange.push(
+      ...messages.filter((each) => each.msg.v !== versionOf(each.msg.type) || (each.version ?? 1) !== each.msg.v).map(({ msg }) => msg),
+    );
+    // A handler may change its copies.
+    for (const { msg } of messages) Object.assign(msg, { v: 99 });
     if (mode === "hangs") await new Promise<void>(() => {});
     if (mode === "throws") {
       await world.outside(() => {});
@@ -173,7 +214,11 @@ export async function played(
       async sendMessages(): Promise<void> {}
     };
     const retry = { minDelaySeconds: 1, maxDelaySeconds: 8, jitter: 0 };
-    return withTransactionalOutbox(Plain as never, { retry, dispatch: immediate ? "immediate" : "alarm" }) as unknown as ObjectClass<Box>;
+    return withTransactionalOutbox(Plain as never, {
+      retry,
+      dispatch: immediate ? "immediate" : "alarm",
+      messages: schemasIn(version, isFaulty),
+    }) as unknown as ObjectClass<Box>;
   };
   const world = new World<Box>({ backend, tempo, seed: 1, crashAt }, classOf);
   // Nothing goes on for ever.
@@ -201,7 +246,9 @@ export async function played(
       const mine = Array.from({ length: step.count }, () => ++last);
       for (const n of mine) maybe.add(n);
       const options = { ...(step.key > 2 && { key: `k${step.key}` }), ...(step.delay > 0 && { delaySeconds: step.delay }) };
-      const receipts = await act((outbox) => Promise.all(mine.map((n) => outbox.put(`n:${n}`, n, { n, type }, options))));
+      const receipts = await act((outbox) =>
+        Promise.all(mine.map((n) => outbox.put(`n:${n}`, n, { n, type, v: versionOf(type) }, options))),
+      );
       for (const [i, { id }] of (receipts ?? []).entries()) {
         stored.set(mine[i] as number, { type, key: step.key, id });
         maybe.delete(mine[i] as number);
@@ -212,7 +259,7 @@ export async function played(
       maybe.add(n);
       latest.set(step.id, n);
       const options = { id: `r${step.id}`, replace: true, ...(step.delay > 0 && { delaySeconds: step.delay }) };
-      const call = world.begin(({ outbox }) => outbox.put(`n:${n}`, n, { n, type }, options));
+      const call = world.begin(({ outbox }) => outbox.put(`n:${n}`, n, { n, type, v: versionOf(type) }, options));
       call.result.then(
         ({ id }) => {
           stored.set(n, { type, key: 0, id, chain: step.id });
@@ -228,7 +275,7 @@ export async function played(
       await act((outbox) =>
         outbox
           .transaction(async (txn) => {
-            await Promise.all(mine.map((n) => txn.send({ n, type: "x" })));
+            await Promise.all(mine.map((n) => txn.send({ n, type: "x", v: versionOf("x") })));
             if (step.what === "pause") await outbox.pause();
             if (step.what === "cancel") await outbox.cancel(id);
             if (step.what === "redrive") await outbox.redrive();
@@ -244,6 +291,7 @@ export async function played(
     else if (step.do === "deploy") {
       const without = NAMES[step.without];
       left = new Set(without === undefined ? [] : [without]);
+      ({ version, isFaulty } = step);
       world.crash("a deployment");
     } else if (step.do === "cancel") {
       const n = last - step.back;
@@ -265,16 +313,19 @@ export async function played(
   modes.clear();
   if (world.crashes === 0) await world.rest();
   left = new Set();
+  version = 3;
+  isFaulty = false;
   world.crash("the last deployment");
   for (let round = 0; round < 3; round++) {
     await act((outbox) => outbox.resume());
     await world.rest();
   }
   const dead = new Map<string, Set<number>>();
-  for (const name of names) {
+  for (const name of [...names, "default"]) {
     const letters = (await act((outbox) => outbox.list({ state: "dead", destination: name, limit: 1000 }))) ?? [];
     dead.set(name, new Set(letters.map(({ msg }) => msg.n)));
   }
+  expect(strange).toEqual([]);
   const stats = await act((outbox) => outbox.stats());
   await world.rest();
   for (const name of names) {

@@ -143,7 +143,7 @@ export const READERS: readonly Mutation[] = [
   {
     name: "lets a message wait for a destination longer than that allows",
     file: "subscription/take.ts",
-    within: "hand",
+    within: "isExpired",
     find: "reader.expiresMs < NEVER",
     replace: "reader.expiresMs < 0",
     finders: [runtime("named", "an expiry of their own")],

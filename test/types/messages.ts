@@ -4,7 +4,7 @@ import { type } from "arktype";
 import * as v from "valibot";
 import * as z from "zod/v4";
 import { byType, toQueue } from "../../src/destinations/index.ts";
-import { type InboxManager, type OutboxEnvelope, withTransactionalInbox } from "../../src/inbox/index.ts";
+import { consumeQueue, type InboxManager, type OutboxEnvelope, withTransactionalInbox } from "../../src/inbox/index.ts";
 import {
   type MessageInputsOf,
   type MessageSchemas,
@@ -161,4 +161,42 @@ export class Stock extends withTransactionalInbox(
       await txn.send({ type: "order_payd", order: msg.order, total: "1" });
     }
   },
+  { messages },
 ) {}
+export class Till extends withTransactionalOutbox(
+  withTransactionalInbox(
+    class extends DurableObject<Env> {
+      sendMessages() {}
+      async receiveMessage(_: OutboxEnvelope<Message>, __: OutboxTransaction<MessageInputsOf<typeof messages>>): Promise<void> {}
+    },
+    { messages },
+  ),
+  { messages },
+) {}
+withTransactionalInbox(
+  class extends DurableObject {
+    receiveMessage(_: OutboxEnvelope<{ type: "order_created"; order: string }>): void {}
+  },
+  // @ts-expect-error Schemas that make something else than the handler takes.
+  { messages },
+);
+// A handler that takes anything takes what any schemas make.
+export const Any = withTransactionalInbox(
+  class extends DurableObject {
+    receiveMessage(_: OutboxEnvelope): void {}
+  },
+  { messages },
+);
+
+// The consumer of a queue.
+export const consumer: ExportedHandler<{ STOCK: DurableObjectNamespace<Stock> }, OutboxEnvelope<Message>> = {
+  async queue(batch, env) {
+    await consumeQueue(batch, env, {
+      route: ({ msg }) => {
+        // @ts-expect-error A type that does not exist.
+        if (msg.type === "order_creatd") throw new Error();
+        return env.STOCK.getByName(String(msg.order));
+      },
+    });
+  },
+};
