@@ -66,7 +66,8 @@ it.each([
     left = 0;
   });
   const batch = emptyBatch();
-  await fill(store, reader, batch, { limit: 1000, now: 1, onePerKey: false, allowIsolated: true });
+  const versions = { isAhead: () => false };
+  await fill(store, reader, batch, { limit: 1000, now: 1, onePerKey: false, allowIsolated: true, versions });
   const positions = batch.handed.map(({ position }) => position);
   expect(positions).toEqual(range(1, positions.length));
   expect(batch.looked).toEqual(positions);
