@@ -85,7 +85,7 @@ export const MESSAGES: readonly Mutation[] = [
   {
     name: "lets the newest version wait for nothing but its time, and not expire",
     file: "subscription/take.ts",
-    within: "takeLog",
+    within: "walkOf",
     find: "!isExpired(reader, entry, now) && versions",
     replace: "versions",
     finders: [runtime("versions", "does not keep a message that waits from expiring"), runtime("versions", "waits where it is newer")],
