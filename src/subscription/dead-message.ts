@@ -67,8 +67,8 @@ export function deadMessagesOf(
       if (await dying.isGone()) return false;
       const within = store.native;
       // Each time a copy: the handler may do with it what it likes.
-      const copy = { ...message, msg: payloadOf(message.stored) };
-      await inTime(async () => call(presentDead(copy, reader.name, currentIn(schemas, message)), reader.name, txn));
+      const letter = presentDead({ ...message, msg: payloadOf(message.stored) }, reader.name, currentIn(schemas, message));
+      await inTime(async () => call(letter, reader.name, txn));
       if (store.native !== within) throw new Error("deadMessage() has rolled its transaction back.");
       if (await dying.isGone()) return false;
       const written = store.commit((rows) => {
