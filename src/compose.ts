@@ -79,7 +79,7 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
   const native = bindNative(ctx.storage);
   const timers = timersOf();
   const abort = (reason: string): void => ctx.abort(reason);
-  const store = storeOf(object, native, used.emit, abort, used.idempotencySeconds, now, () => alarm.outboxAlarmLeft());
+  const store = storeOf(object, native, used.emit, abort, used, now, () => alarm.outboxAlarmLeft());
   const alarm: AlarmSlot = alarmSlot(store, used.emit, timers, {
     handler: () => handlers?.own() ?? null,
     deliverLate: () => work(false, true),

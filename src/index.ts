@@ -15,6 +15,7 @@ export type {
 export type { MessageInputsOf, MessageIssue, MessageSchemas, MessagesOf, VersionedSchema } from "./api/messages.js";
 export type { OutboxOptions } from "./api/options.js";
 export type { OutboxPutOptions } from "./api/put-options.js";
+export type { OutboxRetain } from "./api/retain.js";
 export type { RetryOptions } from "./api/retry.js";
 export type { ValidMessage } from "./api/schemas.js";
 export type { SchemaIssue, SchemaResult, StandardSchema } from "./api/standard-schema.js";
@@ -28,6 +29,7 @@ export type {
   Synchronous,
 } from "./manager.js";
 export type { OutboxListOptions } from "./operate/list.js";
+export type { OutboxLogMessage, OutboxLogPage, OutboxReadOptions, OutboxTailOptions, OutboxTrimOptions } from "./operate/log.js";
 export type { DestinationOption } from "./operate/operations.js";
 export type { OutboxDestinationStats, OutboxStats } from "./operate/stats.js";
 export {

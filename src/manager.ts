@@ -8,6 +8,14 @@ import { type ValidMessage, validated } from "./api/schemas.js";
 import type { OutboxContext } from "./context.js";
 import type { DropOptions } from "./operate/drop.js";
 import type { OutboxListOptions } from "./operate/list.js";
+import {
+  logOperations,
+  type OutboxLogMessage,
+  type OutboxLogPage,
+  type OutboxReadOptions,
+  type OutboxTailOptions,
+  type OutboxTrimOptions,
+} from "./operate/log.js";
 import { type DestinationOption, operations } from "./operate/operations.js";
 import { replacerOf } from "./operate/replace.js";
 import type { OutboxStats } from "./operate/stats.js";
@@ -176,6 +184,26 @@ export interface OutboxManager<M = unknown, I = M> {
    */
   dropDestination(name: string, options?: DropOptions): Promise<number>;
   /**
+   * Reads a page of the log: what has been put, in put order, whatever has become of it at its destinations. A cancelled or replaced message is in it as
+   * well. In a transaction it shows what that has put. Needs the option `retain`, as the next three do.
+   *
+   * @throws TypeError for a wrong option; OutboxError `unsupported` without `retain`
+   */
+  read(options?: OutboxReadOptions): Promise<OutboxLogPage<M>>;
+  /**
+   * Follows the log: yields what is put, each message once and in order, as soon as it is durable, until the iteration is left or `signal` is aborted.
+   * Messages are read when they are asked for, so a slow consumer costs no memory. Ends with the object's life: remember the last `position` and pass it
+   * as `after`.
+   */
+  tail(options?: OutboxTailOptions): AsyncGenerator<OutboxLogMessage<M>, void, undefined>;
+  /** The same as a stream of bytes, which a method can return over RPC: one JSON object a line. */
+  tailStream(options?: OutboxTailOptions): ReadableStream<Uint8Array>;
+  /**
+   * Deletes the log before a position, as far as every destination has got it: in steps, each one commit. Resolves to the position of the first message
+   * that is left. OutboxError `unsupported` in a transaction.
+   */
+  trim(options: OutboxTrimOptions): Promise<number>;
+  /**
    * Begins a new epoch with the next message, counted from 1. Call it after a point-in-time restore: without it, numbers used after the restored point
    * would be used again.
    */
@@ -255,6 +283,7 @@ export function manager(parts: OutboxContext, emitAfterCommit: Transactions["emi
       }
     },
     ...operations(parts, wake),
+    ...logOperations(parts),
   };
   return outbox as unknown as OutboxManager;
 }

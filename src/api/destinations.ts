@@ -114,7 +114,8 @@ export function specsOf(given: unknown, hasSend: boolean, settings: ClassSetting
   if (entries.length > MOST_DESTINATIONS) throw expected("destinations", `at most ${MOST_DESTINATIONS} destinations`, entries.length);
   const specs = entries.map(([name, destination]) => specOf(name, destination, settings));
   if (!hasSend) {
-    if (specs.length === 0) throw expected("destinations", "at least one destination, in a class without sendMessages()", given);
+    if (specs.length === 0 && settings.retain === null)
+      throw expected("destinations", "at least one destination, in a class without sendMessages() whose log is not retained", given);
     return specs;
   }
   if (specs.some(({ name }) => name === DEFAULT_DESTINATION)) {

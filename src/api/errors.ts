@@ -10,6 +10,7 @@ import type { MessageIssue } from "./messages.js";
  * - `unsupported`: this object does not support the call, or not in its current state: `transactionSync` on a KV-backed one, for example.
  * - `outbox_full`: `maxPending` messages are already undelivered; nothing was written.
  * - `no_destination`: the class has no destination that takes messages of this type; nothing was written.
+ * - `sequence_conflict`: `expectedSequence` is not the number of the last message, which `actual` says; nothing was written.
  * - `invalid_message`: the message is not what the option `messages` says of its type; nothing was written. `issues` says what is wrong with it.
  * - `version_ahead`: an inbox has got a message in a version that its deployment does not know yet; nothing was written, and the sender should send again
  *   later.
@@ -23,11 +24,18 @@ export type OutboxErrorCode =
   | "unsupported"
   | "outbox_full"
   | "no_destination"
+  | "sequence_conflict"
   | "invalid_message"
   | "version_ahead"
   | "inbox_full"
   | "timeout"
   | "send_messages_missing";
+
+/** What comes with an error of some codes. */
+export interface OutboxErrorDetails {
+  readonly issues?: readonly MessageIssue[];
+  readonly actual?: number;
+}
 
 /**
  * Something that can go wrong while a correct program runs. Match it by `code`, never by `instanceof`, which does not survive RPC.
@@ -39,12 +47,14 @@ export class OutboxError extends Error {
   readonly code: OutboxErrorCode;
   /** What is wrong with a message, if `code` is `invalid_message`: the first 100 issues. */
   declare readonly issues?: readonly MessageIssue[];
+  /** The `sequence` of the object's last message, if `code` is `sequence_conflict`. */
+  declare readonly actual?: number;
 
-  constructor(code: OutboxErrorCode, message: string, cause?: unknown, issues?: readonly MessageIssue[]) {
+  constructor(code: OutboxErrorCode, message: string, cause?: unknown, details?: OutboxErrorDetails) {
     // In the message as well: at compatibility dates before 2026-04-21 an error that goes through a stub loses its properties.
     super(`${told(message)} (${code})`, cause === undefined ? undefined : { cause });
     this.code = code;
-    if (issues) this.issues = issues;
+    Object.assign(this, details);
   }
 }
 

@@ -4,6 +4,7 @@ import { expected } from "./errors.js";
 import type { Emit, OutboxEvent } from "./events.js";
 import { known } from "./known.js";
 import type { MessageSchemas } from "./messages.js";
+import { type OutboxRetain, type Retention, retentionOf } from "./retain.js";
 import type { RetryOptions, RetryPolicy } from "./retry.js";
 import { type Schemas, schemasOf } from "./schemas.js";
 import type { Around } from "./seam.js";
@@ -26,6 +27,11 @@ export interface OutboxOptions<B extends string = string, S extends MessageSchem
    * fails as a whole. A function with a property `ordering` of its own, as `toQueue` returns, needs no option.
    */
   ordering?: Ordering;
+  /**
+   * How much of the log is kept after every destination has got it: `"all"`, or limits by count, age and size. Default: nothing. What is kept can be
+   * read and followed (`read`, `tail`), and a new destination with `from: "start"` begins there.
+   */
+  retain?: OutboxRetain;
   /** How long to wait after a failure, and after how many failures of its own a message becomes a dead letter. */
   retry?: RetryOptions;
   /**
@@ -73,6 +79,8 @@ export interface ClassSettings {
   readonly expiresInSeconds: number;
   readonly idempotencySeconds: number;
   readonly maxPending: number;
+  /** What is kept of the log after delivery; `null`: nothing. */
+  readonly retain: Retention | null;
   /** `null`: messages are not checked. */
   readonly schemas: Schemas | null;
   readonly onEvent: OutboxOptions["onEvent"] | undefined;
@@ -107,7 +115,7 @@ const RETRY_NUMBERS: Record<string, Spec> = {
   maxAttempts: [20, 1, 1000, 1],
 };
 
-const OPTIONS = [...Object.keys(NUMBERS), "binding", "dispatch", "ordering", "retry", "messages", "onEvent"];
+const OPTIONS = [...Object.keys(NUMBERS), "binding", "dispatch", "ordering", "retry", "retain", "messages", "onEvent"];
 
 /** @throws TypeError that names the option, when one is unknown or out of range. */
 export function settings(options: OutboxOptions = {}): ClassSettings {
@@ -116,6 +124,7 @@ export function settings(options: OutboxOptions = {}): ClassSettings {
     dispatch = "alarm",
     ordering = "strict",
     retry = {},
+    retain,
     messages,
     onEvent,
     ...rest
@@ -130,7 +139,10 @@ export function settings(options: OutboxOptions = {}): ClassSettings {
   checkOrdering("options.ordering", ordering);
   if (onEvent && typeof onEvent !== "function") throw expected("options.onEvent", "a function", onEvent);
   const schemas = messages === undefined ? null : schemasOf("options.messages", messages);
-  return { binding, ordering, immediate: dispatch === "immediate", ...numbers, retry: policy, schemas, onEvent, listening: !!onEvent };
+  return {
+    ...{ binding, ordering, immediate: dispatch === "immediate", ...numbers, retry: policy },
+    ...{ retain: retentionOf(retain), schemas, onEvent, listening: !!onEvent },
+  };
 }
 
 /** A retry policy over the defaults. @throws TypeError that names the option. */

@@ -33,6 +33,12 @@ export interface OutboxPutOptions extends DurableObjectPutOptions {
    */
   expiresInSeconds?: number;
   /**
+   * Write only if this is the `sequence` of the object's last message: 0 before the first message, and after `newEpoch()`. Otherwise the call rejects with
+   * `sequence_conflict`, whose `actual` is the last one, and nothing is written. A put whose `id` is known stores no message, and is not checked. A
+   * whole number from 0 on.
+   */
+  expectedSequence?: number;
+  /**
    * Strings that travel with the message: correlation and causation ids, `traceparent`. A plain object; names are case-insensitive. They count
    * towards its size.
    */
@@ -43,7 +49,7 @@ export interface OutboxPutOptions extends DurableObjectPutOptions {
 const NAME_LENGTH = 256;
 
 const PUT_OPTIONS = [
-  ...["id", "replace", "key", "delaySeconds", "deliverAt", "expiresInSeconds", "headers"],
+  ...["id", "replace", "key", "delaySeconds", "deliverAt", "expiresInSeconds", "expectedSequence", "headers"],
   ...["allowConcurrency", "allowUnconfirmed", "noCache"],
 ];
 
@@ -86,6 +92,12 @@ export function moreOf(options: OutboxPutOptions | undefined, now: number, expir
   if (life > 0) more.expires = (more.due ?? now) + life;
   if (headers !== undefined) more.headers = headersOf("options.headers", headers);
   return Object.keys(more).length > 0 ? more : undefined;
+}
+
+/** The `sequence` that must be the last one: none where it does not matter. @throws TypeError. */
+export function expectedSequenceOf(options: OutboxPutOptions | undefined): number | undefined {
+  const sequence = options?.expectedSequence;
+  return sequence === undefined ? undefined : within("options.expectedSequence", sequence, [0, 0, Number.MAX_SAFE_INTEGER, 1]);
 }
 
 /** The options of the storage call, each read once: a put of many entries passes them to several calls. */

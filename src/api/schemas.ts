@@ -176,7 +176,7 @@ function declarationOf(schemas: Schemas, msg: unknown): readonly [type: string, 
   if (found) return [type, found];
   const types = cut([...schemas.keys()].map((each) => JSON.stringify(each)).join(", "), ISSUE_LENGTH);
   const text = `The option messages has no type ${JSON.stringify(cut(type, 60))}: expected one of ${types}.`;
-  throw new OutboxError("invalid_message", text, undefined, [{ message: "The type is not declared.", path: ["type"] }]);
+  throw new OutboxError("invalid_message", text, undefined, { issues: [{ message: "The type is not declared.", path: ["type"] }] });
 }
 
 /** The newest version that this deployment knows of the type of a message: 1 where none is declared. */
@@ -259,7 +259,7 @@ function invalid(type: string, given: readonly SchemaIssue[]): OutboxError {
   const path = first.path.map((part) => (typeof part === "number" ? `[${part}]` : step(part))).join("");
   const more = given.length > 1 ? ` (and ${given.length - 1} more)` : "";
   const text = `A message of type ${JSON.stringify(type)} is invalid at \`msg${path}\`: ${first.message.replace(/\.$/, "")}${more}.`;
-  return new OutboxError("invalid_message", text, undefined, issues);
+  return new OutboxError("invalid_message", text, undefined, { issues });
 }
 
 function issueOf({ message, path = [] }: SchemaIssue): MessageIssue {

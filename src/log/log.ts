@@ -1,11 +1,13 @@
 /** The log: the messages that an object has put, in order. Its newest are in the header, the tail; full tails become segments. */
 
 import type { MessageMeta } from "../api/meta.js";
+import type { Retention } from "../api/retain.js";
 import { encoded, joined, lineOf, linesOf, messagesIn, NO_LINES } from "../storage/lines.js";
 import { type Memory, type Row, rowOf, type SealedRow } from "../storage/memory.js";
-import { atRest, type Draft, positionOf, type StoredMessage, type Stream } from "../storage/message.js";
+import { atOf, atRest, type Draft, positionOf, type StoredMessage, type Stream } from "../storage/message.js";
 import type { Reading } from "../storage/read.js";
 import { SEGMENTS, segmentKey, segmentNumber } from "../storage/rows.js";
+import { bytesOf, type End, firstOf, sealedEnd } from "./ends.js";
 
 /** Messages in one row: measured, see bench/. More makes a burst cheaper and each put slower. */
 export const ROW_MESSAGES = 16;
@@ -20,6 +22,10 @@ const MESSAGE_BYTES = 40;
 const RECENT_SEGMENTS = 8;
 /** So many ends of segments are remembered. One that has been forgotten is read again before its segment is deleted. */
 const MOST_ENDS = 4096;
+/** So many segments are deleted in one commit where the log is retained: without that the readers' batches are the limit. */
+const MOST_TRIMMED = 64;
+/** So many times the place of a position is guessed before the search halves what is left. */
+const MOST_GUESSES = 4;
 /** Rows read at once, so that memory stays bounded when each holds one big message. */
 export const PAGE_ROWS = 8;
 
@@ -46,10 +52,18 @@ export interface Log {
    * remembered of ends tell. Reads only where nothing does and others keep earlier segments.
    */
   seek(position: number, from: number): Promise<number>;
+  /** Whether segments are deleted, or may be, that no run reads. */
+  readonly sweeps: boolean;
+  /** Whether the first segment may be deleted once its messages up to a position are delivered, as far as is known. */
+  mayTrim(through: number): boolean;
+  /** The number of the last segment that may hold a position: not beyond the last one, because that may grow. */
+  around(position: number): Promise<number>;
   /** Learns where the first segments end, if that is not known: a reader that is ahead of others does not read them, and then nothing deletes them. */
   sweep(): Promise<void>;
   /** A segment as it is now: it may have grown since it was read. */
   current(row: Row): Row;
+  /** The last segment, if this life has sealed it. */
+  newest(): Row | undefined;
   /** Remembers where a segment ends, so that it can be deleted once that is passed. `after` is the segment that was read before it. */
   noteEnd(row: Row, after?: number): void;
   /** Remembers that no segment that can be read follows that one, up to a number. */
@@ -58,17 +72,16 @@ export interface Log {
   trim(through: number, rows: Record<string, unknown>): boolean;
   /** The position before the first message that is stored: what a start finds out by itself. */
   start(): number;
+  /** Tells what a start has found out: the position before the first message of the first segment. */
+  begin(through: number): void;
+  /** The position of the first message that can be read. */
+  earliest(): number;
+  /** Everything that is stored has been deleted. */
+  forget(): void;
 }
 
-/** Where a segment ends. One with lines that can't be read is never deleted. */
-interface End {
-  readonly last: number;
-  readonly isDamaged: boolean;
-  /** The number of the segment that follows. */
-  next: number;
-}
-
-export function logOf(memory: Memory, list: Reading["list"]): Log {
+/** @param retention what is kept after every reader has it; `null`: nothing */
+export function logOf(memory: Memory, list: Reading["list"], retention: Retention | null, now: () => number): Log {
   /**
    * The ends of segments that have been read, or have grown, by their numbers. Never before the real end: what was read of a segment may have
    * been read before it grew, and then it must not be deleted. Not part of memory, because a rollback moves an end back at most.
@@ -87,8 +100,16 @@ export function logOf(memory: Memory, list: Reading["list"]): Log {
 
   function endOf(number: number): End | undefined {
     const row = sealed(number);
-    return row ? { last: row.last, isDamaged: false, next: number + 1 } : ends.get(number);
+    return row ? sealedEnd(row, number + 1) : ends.get(number);
   }
+
+  /** Whether a segment that every reader has passed is kept no longer. */
+  function isOver({ last, at, bytes }: End): boolean {
+    if (!retention || last <= memory.trimmedTo) return true;
+    return memory.position - last >= retention.count || now() - at > retention.ms || memory.logBytes - bytes >= retention.bytes;
+  }
+
+  const isLimited = retention !== null && Math.min(retention.count, retention.ms, retention.bytes) < Number.POSITIVE_INFINITY;
 
   function remember(number: number, end: End): void {
     ends.set(number, end);
@@ -125,7 +146,8 @@ export function logOf(memory: Memory, list: Reading["list"]): Log {
         ? { ...last, lines: joined(last.lines, tail), last: position }
         : { key: segmentKey(++memory.last), stream: current, lines: tail, last: position };
       memory.recent = [...(grows ? recent.slice(0, -1) : recent.slice(1 - RECENT_SEGMENTS)), row];
-      if (grows) remember(memory.last, { last: position, isDamaged: false, next: memory.last + 1 });
+      if (retention) memory.logBytes += bytesOf(messagesIn(tail));
+      if (grows) remember(memory.last, sealedEnd(row, memory.last + 1));
       else ends.delete(memory.last);
       rows[row.key] = encoded(head, row.lines);
       memory.tail = NO_LINES;
@@ -145,7 +167,7 @@ export function logOf(memory: Memory, list: Reading["list"]): Log {
       if (inTail) {
         memory.tail = linesOf(lines.filter((stored) => !is(stored)));
         if (memory.position === position) memory.position--;
-      }
+      } else if (retention) memory.holes = [...memory.holes, position];
       return rows;
     },
 
@@ -164,24 +186,47 @@ export function logOf(memory: Memory, list: Reading["list"]): Log {
 
     async find(position) {
       let found: Row | undefined;
-      for (let low = memory.first, high = memory.last; position > 0 && low <= high; ) {
-        const middle = Math.floor((low + high) / 2);
-        const [row] = await log.page(middle, high, 1);
-        const [first] = row?.data.messages ?? [];
+      let below = log.start();
+      let above = firstOf(memory.tail) ?? memory.position + 1;
+      for (let low = memory.first, high = memory.last, tries = 0; position > 0 && low <= high; tries++) {
+        // Most segments hold as many messages as their neighbours.
+        const share = tries < MOST_GUESSES ? (position - below - 1) / Math.max(1, above - below - 1) : 0.5;
+        const guess = Math.min(high, Math.max(low, low + Math.floor(share * (high - low + 1))));
+        const [row] = await log.page(guess, high, 1);
+        const first = row?.data.messages[0];
         if (row && first !== undefined && positionOf(first) <= position) {
           found = row;
+          below = positionOf(row.data.messages.at(-1) ?? first);
+          if (position <= below) return found;
           low = segmentNumber(row.key) + 1;
-        } else high = middle - 1;
+        } else {
+          if (first !== undefined) above = positionOf(first);
+          high = guess - 1;
+        }
       }
       return found;
     },
 
+    async around(position) {
+      const { last } = memory;
+      if (position >= (firstOf(memory.tail) ?? memory.position + 1)) return Math.max(memory.first, last);
+      const row = await log.find(position);
+      return row ? Math.max(memory.first, segmentNumber(row.key)) : memory.first;
+    },
+
+    get sweeps() {
+      return memory.readers.length > 1 || isLimited || (retention !== null && memory.trimmedTo > log.start());
+    },
+
+    mayTrim(through) {
+      const end = endOf(memory.first);
+      return !end || (end.last <= through && isOver(end));
+    },
+
     async seek(position, from) {
       let number = Math.max(memory.first, from);
-      if (from === 0 && memory.readers.length > 1 && position > log.start() && memory.first <= memory.last) {
-        const row = await log.find(position);
-        if (row) number = Math.max(memory.first, segmentNumber(row.key));
-      }
+      const isAhead = memory.readers.length > 1 || retention !== null;
+      if (from === 0 && isAhead && position > log.start() && memory.first <= memory.last) number = await log.around(position + 1);
       // The last one may grow yet: what is put into it must not be passed over.
       const mayGrow = memory.recent.at(-1)?.key;
       for (let end = endOf(number); number <= memory.last && end && end.last <= position; end = endOf(number)) {
@@ -208,6 +253,11 @@ export function logOf(memory: Memory, list: Reading["list"]): Log {
       return known && known.lines.count > row.data.messages.length ? rowOf(known) : row;
     },
 
+    newest() {
+      const known = sealed(memory.last);
+      return known && rowOf(known);
+    },
+
     noteEnd(row, after) {
       const number = segmentNumber(row.key);
       const before = after === undefined ? undefined : ends.get(after);
@@ -215,9 +265,15 @@ export function logOf(memory: Memory, list: Reading["list"]): Log {
       // What is before the first that can be read stays where it is.
       else if (after === undefined) memory.first = Math.max(memory.first, number);
       const last = row.data.messages.at(-1);
-      const { last: known = 0, next = number + 1 } = ends.get(number) ?? {};
-      if (last !== undefined)
-        remember(number, { last: Math.max(known, positionOf(last)), isDamaged: row.data.damaged !== undefined, next });
+      const { last: known = 0, next = number + 1, bytes = 0 } = ends.get(number) ?? {};
+      if (last === undefined) return;
+      remember(number, {
+        last: Math.max(known, positionOf(last)),
+        at: atOf(last),
+        bytes: retention ? Math.max(bytes, bytesOf(row.data.messages)) : 0,
+        isDamaged: row.data.damaged !== undefined,
+        next,
+      });
     },
 
     noteNone(last, after) {
@@ -228,7 +284,9 @@ export function logOf(memory: Memory, list: Reading["list"]): Log {
 
     trim(through, rows) {
       let changed = false;
+      let trimmed = 0;
       for (let end = endOf(memory.first); memory.first <= memory.last && end && end.last <= through; end = endOf(memory.first)) {
+        if (retention && (!isOver(end) || ++trimmed > MOST_TRIMMED)) return changed || trimmed > 0;
         const key = segmentKey(memory.first);
         // A damaged one stays, and a start must not begin with it again.
         if (end.isDamaged) changed = true;
@@ -236,7 +294,12 @@ export function logOf(memory: Memory, list: Reading["list"]): Log {
         memory.recent = memory.recent.filter((row) => row.key !== key);
         start = { first: end.next, through: end.last };
         memory.first = end.next;
+        memory.logBytes = Math.max(0, memory.logBytes - end.bytes);
+        const { last } = end;
+        if (memory.holes.length > 0) memory.holes = memory.holes.filter((position) => position > last);
       }
+      if (retention) return changed || trimmed > 0;
+      if (memory.first > memory.last && memory.trimmedTo > 0) memory.trimmedTo = 0;
       if (memory.first <= memory.last || memory.tail.count === 0) return changed;
       const lines = messagesIn(memory.tail);
       const kept = lines.filter((stored) => positionOf(stored) > through);
@@ -246,11 +309,19 @@ export function logOf(memory: Memory, list: Reading["list"]): Log {
     },
 
     start() {
-      if (memory.first > memory.last) {
-        const [first] = messagesIn(memory.tail);
-        return first === undefined ? memory.position : positionOf(first) - 1;
-      }
+      if (memory.first > memory.last) return (firstOf(memory.tail) ?? memory.position + 1) - 1;
       return start?.first === memory.first ? start.through : 0;
+    },
+
+    begin(through) {
+      start = { first: memory.first, through };
+    },
+
+    earliest: () => Math.max(log.start(), memory.trimmedTo) + 1,
+
+    forget() {
+      ends.clear();
+      Object.assign(memory, { tail: NO_LINES, recent: [], first: memory.last + 1, logBytes: 0, trimmedTo: 0, holes: [] });
     },
   };
   return log;

@@ -48,6 +48,8 @@ export interface OutboxDestinationStats {
 export interface OutboxStats extends Omit<OutboxDestinationStats, "missing"> {
   /** The same of each destination, by name: `default` is `sendMessages`. */
   destinations: Record<string, OutboxDestinationStats>;
+  /** The log, where it is retained: the positions of its first and last message (`first` is greater when it is empty), and about how many bytes it takes. */
+  log?: { first: number; last: number; bytes: number };
 }
 
 /** So many rows of what is set aside are looked through for the oldest. */
@@ -55,6 +57,9 @@ const MOST_ROWS = 1000;
 
 /** `stats` of one object. */
 export function statsOf(parts: OutboxContext): () => Promise<OutboxStats> {
+  const { store, settings } = parts;
+  const { memory, log } = store;
+  const { retain } = settings;
   return async () => {
     await untilWritable(parts);
     const destinations: Record<string, OutboxDestinationStats> = {};
@@ -71,6 +76,7 @@ export function statsOf(parts: OutboxContext): () => Promise<OutboxStats> {
       failures: Math.max(0, ...all.map(({ failures }) => failures)),
       paused: all.length > 0 && all.every(({ paused }) => paused),
       destinations,
+      ...(retain && { log: { first: log.earliest(), last: memory.position, bytes: memory.logBytes + memory.tail.bytes } }),
     };
   };
 }

@@ -45,6 +45,9 @@ export const FIELDS: readonly Field<Memory>[] = [
   { name: "adopting", memory: "adopting", save: ({ adopting }) => adopting || undefined },
   { name: "foreign", memory: "foreign", save: ({ foreign }) => foreign || undefined },
   { name: "slots", memory: "slots", save: ({ slots }) => slots || undefined },
+  { name: "bytes", memory: "logBytes", save: ({ logBytes }) => logBytes || undefined },
+  { name: "trimmed", memory: "trimmedTo", save: ({ trimmedTo }) => trimmedTo || undefined },
+  { name: "holes", memory: "holes", save: ({ holes }) => (holes.length > 0 ? holes : undefined) },
 ];
 
 /** The fields of a reader. Those of `sendMessages` are beside the object's. */

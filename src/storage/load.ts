@@ -44,6 +44,8 @@ export async function load(store: Store, object: string): Promise<boolean> {
   memory.tail = linesOf(row?.messages ?? []);
   const [head] = await log.page(memory.first, memory.last, 1);
   memory.first = head ? segmentNumber(head.key) : memory.last + 1;
+  const [oldest] = head?.data.messages ?? [];
+  if (oldest !== undefined) log.begin(positionOf(oldest) - 1);
   memory.readers = (row ? readersIn(row) : await lostReaders(store)).map(({ name, slot }) => newReader(name, slot));
   memory.slots = Math.max(memory.slots, ...memory.readers.map(({ slot }) => slot));
   for (const reader of memory.readers) {

@@ -50,6 +50,12 @@ export interface Memory extends Readonly<OwnAlarmState>, Readonly<NativeAlarmSta
   tail: Lines;
   /** The segments that were sealed last, as storage has them: a run after a burst need not read them. Replaced, never changed. */
   recent: readonly SealedRow[];
+  /** What the segments take, in bytes: only where the log is retained. */
+  logBytes: number;
+  /** The position up to which the log has been trimmed: nothing up to it is read, even where its row is still there. */
+  trimmedTo: number;
+  /** Positions in the log of messages whose put storage refused after others had written their row. Replaced, never changed. */
+  holes: readonly number[];
   /** The ids that are remembered. */
   ids: IdMemory;
 
@@ -96,6 +102,8 @@ export function rowOf({ key, stream, lines }: SealedRow): Row {
   return { key, data: { v: 1, ...stream, messages: messagesIn(lines) } };
 }
 
+const NO_HOLES: readonly number[] = [];
+
 /** What is known of a fresh object. */
 export function memoryOf(object: string): Memory {
   // A plain literal: objects that are spread together are slower to read, and every put reads this one.
@@ -111,6 +119,9 @@ export function memoryOf(object: string): Memory {
     last: 0,
     tail: NO_LINES,
     recent: [],
+    logBytes: 0,
+    trimmedTo: 0,
+    holes: NO_HOLES,
     ids: NO_IDS,
     readers: [],
     slots: 0,

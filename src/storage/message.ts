@@ -18,6 +18,11 @@ export function positionOf(stored: StoredMessage): number {
   return typeof stored === "string" ? Number.parseInt(stored, 10) : stored[0];
 }
 
+/** When it was put. */
+export function atOf(stored: StoredMessage): number {
+  return typeof stored === "string" ? Number.parseInt(stored.slice(stored.indexOf(",") + 1), 10) : stored[1];
+}
+
 /** The stream to which a stored message belongs. */
 export interface Stream {
   /** The id of the object that stored it. */

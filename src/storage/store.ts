@@ -2,6 +2,7 @@
 
 import type { Emit } from "../api/events.js";
 import type { MessageMeta } from "../api/meta.js";
+import type { ClassSettings } from "../api/options.js";
 import { type Ids, idsOf } from "../log/ids.js";
 import { type Log, logOf, PAGE_ROWS, segmentsIn } from "../log/log.js";
 import { CLOSED, isCounted, isOver } from "../subscription/breaker.js";
@@ -64,6 +65,8 @@ export interface Store {
   newEpoch(): Promise<void>;
   /** Adds a message, and to `entries` the rows that the caller writes with them in one put. Returns the message's position. */
   append(entries: Record<string, unknown>, draft: Draft, at: number, more: MessageMeta | undefined, takers: readonly Reader[]): number;
+  /** Resolves when the next message has been added. */
+  appended(): Promise<void>;
   /** Deletes what all readers have passed. Returns whether the header must be written, because nothing else says how far this one has come. */
   passed(reader: Reader, rows: Record<string, unknown>, before: Cursor): boolean;
   /** Deletes segments that every reader has passed without reading them, once nothing is in any queue. */
@@ -101,7 +104,7 @@ export interface Store {
 
 /**
  * @param abort resets the object, which begins again from what is stored: for a write that storage refuses, and that memory is ahead of
- * @param idempotencySeconds how long the id of a message that was delivered is remembered
+ * @param settings how long the id of a message that was delivered is remembered, and what is kept of the log
  * @param outboxAlarmLeft as in `Store`
  */
 export function storeOf(
@@ -109,7 +112,7 @@ export function storeOf(
   storage: Native,
   emit: Emit,
   abort: (reason: string) => void,
-  idempotencySeconds: number,
+  { idempotencySeconds, retain }: Pick<ClassSettings, "idempotencySeconds" | "retain">,
   now: () => number,
   outboxAlarmLeft: () => number,
 ): Store {
@@ -121,8 +124,11 @@ export function storeOf(
     return write;
   }
 
+  let nextAppended: Promise<void> | null = null;
+  let tellAppended: (() => void) | null = null;
+
   const reading = readingOf(() => store.native, emit);
-  const log = logOf(memory, reading.list);
+  const log = logOf(memory, reading.list, retain, now);
 
   const store: Omit<Store, "ids"> = {
     memory,
@@ -185,7 +191,18 @@ export function storeOf(
         } else if (reader.queuedCount === 0) reader.cursor = cursorAt(position);
       }
       entries[memory.key] = store.header();
+      if (tellAppended) tellAppended();
       return position;
+    },
+
+    appended() {
+      nextAppended ??= new Promise((resolve) => {
+        tellAppended = () => {
+          nextAppended = tellAppended = null;
+          resolve();
+        };
+      });
+      return nextAppended;
     },
 
     passed(reader, rows, before) {
@@ -204,13 +221,17 @@ export function storeOf(
 
     async tidy() {
       const isLeft = (): boolean =>
-        !store.open && memory.first <= memory.last && memory.readers.every(({ queuedCount }) => queuedCount === 0);
+        !store.open &&
+        memory.first <= memory.last &&
+        memory.readers.every(({ queuedCount }) => queuedCount === 0) &&
+        log.mayTrim(memory.position);
       for (let first = 0; isLeft() && memory.first > first; ) {
         ({ first } = memory);
         await log.sweep();
         if (!isLeft()) return;
         await store.commit((rows) => {
           for (const reader of memory.readers) store.passed(reader, rows, reader.cursor);
+          if (memory.readers.length === 0) log.trim(memory.position, rows);
           rows[memory.key] = store.header();
         });
       }

@@ -158,7 +158,7 @@ async function takeLog(store: Store, reader: Reader, batch: Batch, step: Step): 
   const { memory, log } = store;
   const walk = walkOf(reader, batch, step);
   let bytes = 0;
-  if (memory.readers.length > 1) await log.sweep();
+  if (log.sweeps) await log.sweep();
   reader.segment = await log.seek(reader.cursor.ackFloor, reader.segment);
   // What is before the first segment of the log can't be read any more, and what is before this reader's is left to others.
   let before = reader.segment > memory.first ? reader.segment - 1 : undefined;

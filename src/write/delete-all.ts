@@ -73,6 +73,7 @@ export function eraserOf(parts: OutboxContext, native: DurableObjectStorage): Er
       if (DELETES_ALARM) alarm.forget();
       // The numbers are gone with the header: they must not run again.
       store.beginEpoch();
+      store.log.forget();
       memory.key = HEADER;
       memory.ids = NO_IDS;
       return deleted;

@@ -4,7 +4,7 @@ import { expected, OutboxError } from "../api/errors.js";
 import { type EventMessage, eventMessage } from "../api/events.js";
 import type { OutboxReceipt } from "../api/message.js";
 import type { MessageMeta } from "../api/meta.js";
-import { moreOf, type OutboxPutOptions, storageOptions } from "../api/put-options.js";
+import { expectedSequenceOf, moreOf, type OutboxPutOptions, storageOptions } from "../api/put-options.js";
 import { type Checked, checked, ValidMessage } from "../api/schemas.js";
 import { type OutboxContext, untilWritable } from "../context.js";
 import type { Found } from "../log/ids.js";
@@ -41,7 +41,7 @@ export function puttingOf(
   replace: Replace,
 ): Putting {
   const { ctx, store, alarm, delivery, settings, sqlite } = parts;
-  const { listening, maxPending, expiresInSeconds, aheadMs, schemas } = settings;
+  const { listening, maxPending, expiresInSeconds, retain, aheadMs, schemas } = settings;
   const { memory } = store;
   const maxBytes = maxMessageBytes(sqlite);
   const maxValueBytes = 2 ** (sqlite ? 21 : 17);
@@ -67,8 +67,14 @@ export function puttingOf(
     }
   }
 
-  function checkRoom(message: Draft): void {
+  /** @throws OutboxError when a message can't be stored now. */
+  function checkRoom(message: Draft, expectedSequence: number | undefined): void {
     takersOf(message);
+    const actual = memory.position - memory.base;
+    if (expectedSequence !== undefined && expectedSequence !== actual) {
+      const text = `expectedSequence is ${expectedSequence}, and the last message has ${actual}: read the state again, and decide anew.`;
+      throw new OutboxError("sequence_conflict", text, undefined, { actual });
+    }
     if (store.undelivered() >= maxPending) throw new OutboxError("outbox_full", `The outbox is full: maxPending is ${maxPending}.`);
   }
 
@@ -102,6 +108,7 @@ export function puttingOf(
         deleted,
         erased,
         replaces: options?.replace === true,
+        expectedSequence: expectedSequenceOf(options),
       };
       return untilWritable(parts) ? whenReady(put) : begin(put);
     } catch (error) {
@@ -144,7 +151,7 @@ export function puttingOf(
         (found) => write(put, found),
         async () => {
           const found = id === undefined ? undefined : await store.ids.lookup(id);
-          if (!isKnown(found)) checkRoom(put.message);
+          if (!isKnown(found)) checkRoom(put.message, put.expectedSequence);
           return found;
         },
       );
@@ -179,7 +186,7 @@ export function puttingOf(
 
   /** `found` is what is known of an earlier message with the same id. Where that is still known, this one is not stored, and its state is. */
   function commit(put: Put, found?: Found, replacement?: Replacement): Promise<unknown> {
-    if (!isKnown(found)) checkRoom(put.message);
+    if (!isKnown(found)) checkRoom(put.message, put.expectedSequence);
     return put.erased ? erase(put.options, () => write(put, found)) : write(put, found, replacement);
   }
 
@@ -189,7 +196,7 @@ export function puttingOf(
   /** The readers that take a message. @throws OutboxError `no_destination`. */
   function takersOf(message: Draft): readonly Reader[] {
     const takers = store.takers(message);
-    if (takers.some(({ isMissing }) => !isMissing)) return takers;
+    if (takers.some(({ isMissing }) => !isMissing) || retain) return takers;
     throw new OutboxError("no_destination", "No destination takes this message: see the types of each in destinations.");
   }
 
@@ -247,6 +254,8 @@ export function puttingOf(
       await cleared;
       if (armed) await armed;
       if (!first) delivery.kick();
+      // Where nobody gets it, no run follows that would delete what is kept no longer.
+      if (!first && retain && store.log.sweeps && !store.waits()) store.tidy().catch(() => {});
       return existed ?? receipt;
     } catch (error) {
       // Storage refused the batch, so nothing of it was written: neither may the message go down with a later one.
@@ -262,10 +271,11 @@ export function puttingOf(
     const now = store.now();
     const { msg, more } = admit(given, options, now);
     const message = draft("msg", msg, maxBytes, more ?? null);
+    const expectedSequence = expectedSequenceOf(options);
     const { kv } = parts;
     const found = more?.id === undefined ? undefined : store.ids.lookupSync(kv, more.id);
     if (isKnown(found)) return repeated(more, found);
-    checkRoom(message);
+    checkRoom(message, expectedSequence);
     const takers = takersOf(message);
     try {
       const rows: Record<string, unknown> = {};
@@ -318,6 +328,8 @@ interface Put {
   readonly erased: true | undefined;
   /** It takes the place of a message of its id that no handler has had. */
   readonly replaces: boolean;
+  /** The `sequence` that must be that of the last message. */
+  readonly expectedSequence: number | undefined;
 }
 
 /**

@@ -14,7 +14,7 @@ export const MESSAGES: readonly Mutation[] = [
     name: "takes a message of a type that is not declared",
     file: "api/schemas.ts",
     within: "declarationOf",
-    find: 'throw new OutboxError("invalid_message", text, undefined, [{ message: "The type is not declared.", path: ["type"] }]);',
+    find: 'throw new OutboxError("invalid_message", text, undefined, { issues: [{ message: "The type is not declared.", path: ["type"] }] });',
     replace: "void [text, OutboxError];\n  return undefined;",
     finders: [unit("schemas", "not declared"), runtime("validation", "refuses an invalid message in put")],
   },

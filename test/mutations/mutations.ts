@@ -4,6 +4,7 @@ import { DEAD } from "./dead.ts";
 import { DELIVERY } from "./delivery.ts";
 import { FOUND } from "./found.ts";
 import { LIMITS } from "./limits.ts";
+import { LOG } from "./log.ts";
 import { MESSAGES } from "./messages.ts";
 import type { Mutation } from "./mutation.ts";
 import { PURE } from "./pure.ts";
@@ -18,6 +19,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...DEAD,
   ...ALARMS,
   ...LIMITS,
+  ...LOG,
   ...MESSAGES,
   ...PURE,
   ...FOUND,

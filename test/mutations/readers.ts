@@ -48,7 +48,7 @@ export const READERS: readonly Mutation[] = [
     name: "stores a message that no destination takes",
     file: "write/put.ts",
     within: "takersOf",
-    find: "if (takers.some(({ isMissing }) => !isMissing)) return takers;",
+    find: "if (takers.some(({ isMissing }) => !isMissing) || retain) return takers;",
     replace: "return takers;",
     finders: [runtime("named", "take only the types")],
   },

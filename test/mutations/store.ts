@@ -99,7 +99,7 @@ export const STORE: readonly Mutation[] = [
     name: "does not say that a segment has grown",
     file: "log/log.ts",
     within: "seal",
-    find: "if (grows) remember(memory.last, { last: position, isDamaged: false, next: memory.last + 1 });",
+    find: "if (grows) remember(memory.last, sealedEnd(row, memory.last + 1));",
     replace: "if (grows) void remember;",
     finders: [runtime("recent", "leaves it far behind"), model("growth")],
   },

@@ -17,13 +17,18 @@ function logWith(count: number, reading: (put: (messages: number) => void) => vo
   const reader = newReader("default", 0);
   memory.readers = [reader];
   const stored: Record<string, unknown> = {};
-  const log = logOf(memory, async ({ start = "", end = "", limit }) => {
-    const all = Object.entries(stored).sort(([a], [b]) => (a < b ? -1 : 1));
-    const rows = all.filter(([key]) => key >= start && key < end).slice(0, limit);
-    const read = rows.map(([key, value]): Row => ({ key, data: decode<SegmentRow>(value) }));
-    reading(put);
-    return read;
-  });
+  const log = logOf(
+    memory,
+    async ({ start = "", end = "", limit }) => {
+      const all = Object.entries(stored).sort(([a], [b]) => (a < b ? -1 : 1));
+      const rows = all.filter(([key]) => key >= start && key < end).slice(0, limit);
+      const read = rows.map(([key, value]): Row => ({ key, data: decode<SegmentRow>(value) }));
+      reading(put);
+      return read;
+    },
+    null,
+    () => 0,
+  );
   const put = (messages: number): void => {
     for (let n = 0; n < messages; n++) {
       log.append(stored, draft("msg", n, 1000), 0);

@@ -7,6 +7,8 @@ export interface Ledger {
   /** Calls of `deleteAlarm`. */
   disarmed: number;
   reads: number;
+  /** Rows that came back from reads. */
+  readRows: number;
   /** Keys written and deleted, in order, without those of the object's own state. */
   keys: string[];
   /** The options of every put and delete, in order. */
@@ -15,7 +17,7 @@ export interface Ledger {
 
 /** Defines own properties on `storage` that count and pass on. Called before the outbox defines its own. */
 export function counted(storage: DurableObjectStorage): Ledger {
-  const ledger: Ledger = { rows: 0, alarms: 0, disarmed: 0, reads: 0, keys: [], options: [] };
+  const ledger: Ledger = { rows: 0, alarms: 0, disarmed: 0, reads: 0, readRows: 0, keys: [], options: [] };
   const define = (name: string, value: unknown) => Object.defineProperty(storage, name, { value, configurable: true, writable: true });
   const native = Object.fromEntries(
     (["get", "list", "put", "delete", "setAlarm", "deleteAlarm"] as const).map((name) => [name, storage[name].bind(storage)]),
@@ -46,7 +48,14 @@ export function counted(storage: DurableObjectStorage): Ledger {
   for (const name of ["get", "list"] as const) {
     define(name, (...args: unknown[]) => {
       ledger.reads++;
-      return native[name]?.(...args);
+      const found = native[name]?.(...args) as Promise<unknown>;
+      found.then(
+        (result) => {
+          ledger.readRows += result instanceof Map ? result.size : Number(result !== undefined);
+        },
+        () => {},
+      );
+      return found;
     });
   }
   return ledger;

@@ -1,0 +1,44 @@
+/** Following the log: what is stored, as it becomes durable, in order and once. */
+
+import type { Read } from "../storage/message.js";
+import type { Store } from "../storage/store.js";
+import { pageOf } from "./read.js";
+
+/** So many messages are read at a time. Nothing else is kept of them. */
+const PAGE_MESSAGES = 100;
+
+/**
+ * Yields every message from a position on, each once it is durable, until `signal` is aborted. It reads on when it is asked for more, so that a slow reader
+ * costs no memory.
+ *
+ * @param durable resolves when everything that was written is durable
+ */
+export async function* follow(
+  store: Store,
+  from: number,
+  durable: () => Promise<void>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Read, void, undefined> {
+  let wake = (): void => {};
+  signal?.addEventListener("abort", () => wake(), { once: true });
+  for (let next = from; !signal?.aborted; ) {
+    // What an open transaction has stored may yet be rolled back.
+    while (store.open) await store.open;
+    const appended = store.appended();
+    const { rollbacks, retractions, transactions } = store;
+    const page = await pageOf(store, { from: next, isBackward: false, limit: PAGE_MESSAGES, wants: () => true });
+    if (page.messages.length > 0) await durable();
+    if (store.open || store.transactions !== transactions || store.rollbacks !== rollbacks || store.retractions !== retractions) continue;
+    for (const message of page.messages) {
+      if (signal?.aborted) return;
+      yield message;
+    }
+    ({ next } = page);
+    if (!page.isWhole || signal?.aborted) continue;
+    // Not a race, which would keep a reaction to the signal for each message.
+    await new Promise<void>((resolve) => {
+      wake = resolve;
+      void appended.then(resolve);
+    });
+  }
+}

@@ -1,0 +1,165 @@
+/** The log for the object's own code: a page of it, all of it as it grows, and the end of what is old. */
+
+import { expected, OutboxError } from "../api/errors.js";
+import { typeOf } from "../api/events.js";
+import { known } from "../api/known.js";
+import type { OutboxMessage } from "../api/message.js";
+import { within } from "../api/within.js";
+import { gate, type Parts } from "../context.js";
+import { pageOf } from "../log/read.js";
+import { follow } from "../log/tail.js";
+import { present, type Read } from "../storage/message.js";
+
+import { within1000 } from "./list.js";
+
+/** A message as the log has it. */
+export interface OutboxLogMessage<M = unknown> extends Omit<OutboxMessage<M>, "attempts"> {
+  /**
+   * Its place in the object's log: from 1, in put order. It is its `sequence` until the first `newEpoch()`, from which on `sequence` counts from 1 again
+   * and the position goes on.
+   */
+  readonly position: number;
+}
+
+/** What of the log to read. */
+export interface OutboxReadOptions {
+  /** The position to begin at, which belongs to the page. Default: the first that is retained, or the last where the direction is backward. */
+  from?: number;
+  /** `"forward"` (default): older messages first. `"backward"`: newer ones first. */
+  direction?: "forward" | "backward";
+  /** How many messages at most. Default 100, from 1 to 1,000. A page may have fewer although more follow: it ends after 4 MB, and after 128 rows. */
+  limit?: number;
+  /** Only messages whose `msg.type` is one of these. */
+  types?: readonly string[];
+  /** Only messages with this ordering key. */
+  key?: string;
+}
+
+/** A page of the log. */
+export interface OutboxLogPage<M = unknown> {
+  readonly messages: OutboxLogMessage<M>[];
+  /** Where the next page begins: pass it as `from`, with the same direction. */
+  readonly next: number;
+  /** Whether nothing more follows in this direction at the moment. A page without messages is not the end where this is false. */
+  readonly upToDate: boolean;
+  /** The position of the first message that is retained. Where `from` was before it, the page begins there. */
+  readonly earliest: number;
+}
+
+/** Where to begin to follow the log. */
+export interface OutboxTailOptions {
+  /** The position of the last message that is known already: 0 for all that is retained. Default: only what is put from now on. */
+  after?: number;
+  /** Ends the iteration when it is aborted. */
+  signal?: AbortSignal;
+}
+
+/** What `trim` deletes. */
+export interface OutboxTrimOptions {
+  /** The position of the first message to keep. */
+  before: number;
+}
+
+const READ_OPTIONS = ["from", "direction", "limit", "types", "key"];
+const POSITION = [0, 0, Number.MAX_SAFE_INTEGER, 1] as const;
+
+/** What the manager does with the log. */
+export function logOperations(parts: Parts): object {
+  const { store, settings, ctx } = parts;
+  const { memory, log } = store;
+  const durable = (): Promise<void> => ctx.storage.sync();
+
+  function checkRetained(method: string): void {
+    if (!settings.retain) throw new OutboxError("unsupported", `${method}() needs a log that is kept: set the option \`retain\`.`);
+  }
+
+  function follower(method: string, options: OutboxTailOptions | undefined): AsyncGenerator<OutboxLogMessage, void, undefined> {
+    checkRetained(method);
+    const { after, signal } = known("options", options ?? {}, ["after", "signal"]);
+    const given = after === undefined ? undefined : within("options.after", after, POSITION);
+    if (signal !== undefined && !(signal instanceof AbortSignal)) throw expected("options.signal", "an AbortSignal", signal);
+    return following(given, signal);
+  }
+
+  async function* following(after: number | undefined, signal: AbortSignal | undefined): AsyncGenerator<OutboxLogMessage, void, undefined> {
+    for (let first = gate(parts); first; first = gate(parts)) await first;
+    for await (const message of follow(store, (after ?? memory.position) + 1, durable, signal)) yield shown(message);
+  }
+
+  return {
+    async read(options: OutboxReadOptions = {}): Promise<OutboxLogPage> {
+      checkRetained("read");
+      const { from, direction = "forward", limit, types, key } = known("options", options, READ_OPTIONS);
+      if (direction !== "forward" && direction !== "backward") throw expected("options.direction", '"forward" or "backward"', direction);
+      if (key !== undefined && typeof key !== "string") throw expected("options.key", "a string", key);
+      const all = types !== undefined && typesOf(types);
+      const most = within1000(limit);
+      const isBackward = direction === "backward";
+      const given = from === undefined ? undefined : within("options.from", from, POSITION);
+      for (let first = gate(parts); first; first = gate(parts)) await first;
+      const page = await pageOf(store, {
+        from: given ?? (isBackward ? memory.position : 1),
+        isBackward,
+        limit: most,
+        wants: ({ msg, more }) => (!all || all.has(typeOf(msg) ?? "")) && (key === undefined || more.key === key),
+      });
+      return { messages: page.messages.map(shown), next: page.next, upToDate: page.isWhole, earliest: log.earliest() };
+    },
+
+    tail: (options?: OutboxTailOptions) => follower("tail", options),
+
+    tailStream(options?: OutboxTailOptions): ReadableStream<Uint8Array> {
+      const messages = follower("tailStream", options);
+      const encoder = new TextEncoder();
+      return new ReadableStream({
+        type: "bytes",
+        async pull(controller) {
+          const { done, value } = await messages.next();
+          if (!done) return controller.enqueue(encoder.encode(`${JSON.stringify(value)}\n`));
+          controller.close();
+          controller.byobRequest?.respond(0);
+        },
+        async cancel() {
+          await messages.return();
+        },
+      });
+    },
+
+    async trim(options: OutboxTrimOptions): Promise<number> {
+      checkRetained("trim");
+      const { before } = known("options", options, ["before"]);
+      const wanted = within("options.before", before, [Number.NaN, 0, Number.MAX_SAFE_INTEGER, 1]);
+      if (Number.isNaN(wanted)) throw expected("options.before", "a position", before);
+      for (let first = gate(parts); first; first = gate(parts)) await first;
+      if (store.open) throw new OutboxError("unsupported", "trim() can't be called in a transaction.");
+      // What any destination has yet to get stays.
+      const floors = memory.readers.map(({ cursor, queuedCount }) => (queuedCount === 0 ? memory.position : cursor.ackFloor));
+      const through = Math.min(wanted - 1, memory.position, ...floors);
+      if (through > memory.trimmedTo) {
+        memory.trimmedTo = through;
+        await store.saveHeader();
+      }
+      for (let first = 0; memory.first > first && memory.first <= memory.last; ) {
+        ({ first } = memory);
+        await log.sweep();
+        if (store.open || !log.mayTrim(through)) break;
+        await store.commit((rows) => {
+          log.trim(through, rows);
+          rows[memory.key] = store.header();
+        });
+      }
+      return log.earliest();
+    },
+  };
+}
+
+function shown(message: Read): OutboxLogMessage {
+  const { attempts: _, ...rest } = present(message, 0);
+  return { ...rest, position: message.position };
+}
+
+/** @throws TypeError when they are no list of types. */
+function typesOf(types: unknown): ReadonlySet<string> {
+  if (Array.isArray(types) && types.length > 0 && types.every((type) => typeof type === "string")) return new Set(types);
+  throw expected("options.types", "a list of strings", types);
+}
