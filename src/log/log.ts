@@ -62,8 +62,6 @@ export interface Log {
   sweep(): Promise<void>;
   /** A segment as it is now: it may have grown since it was read. */
   current(row: Row): Row;
-  /** The last segment, if this life has sealed it. */
-  newest(): Row | undefined;
   /** Remembers where a segment ends, so that it can be deleted once that is passed. `after` is the segment that was read before it. */
   noteEnd(row: Row, after?: number): void;
   /** Remembers that no segment that can be read follows that one, up to a number. */
@@ -251,11 +249,6 @@ export function logOf(memory: Memory, list: Reading["list"], retention: Retentio
     current(row) {
       const known = sealed(segmentNumber(row.key));
       return known && known.lines.count > row.data.messages.length ? rowOf(known) : row;
-    },
-
-    newest() {
-      const known = sealed(memory.last);
-      return known && rowOf(known);
     },
 
     noteEnd(row, after) {

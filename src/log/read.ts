@@ -97,9 +97,7 @@ export async function pageOf(store: Store, { from, isBackward, limit, wants }: R
     }
     if (rows.length === 0) number = last + 1;
     if (number <= memory.last) continue;
-    // No await since the last segment was seen to be the last. It may have grown since it was read.
-    const grown = log.newest();
-    if (grown && !look(grown.data, grown.data.messages)) return cut();
+    // No await since the last segment was seen to be the last, and as it is now.
     if (!lookInTail()) return cut();
     return { messages, next: Math.max(next, memory.position + 1), isWhole: true };
   }

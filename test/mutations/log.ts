@@ -34,7 +34,7 @@ export const LOG: readonly Mutation[] = [
     within: "trim",
     find: ", ...floors",
     replace: "",
-    finders: [stories],
+    finders: [runtime("retain", "yet to get")],
   },
   {
     name: "keeps nothing of the log",
@@ -51,14 +51,6 @@ export const LOG: readonly Mutation[] = [
     find: "memory.position - last >= retention.count",
     replace: "memory.position - last >= retention.count - 20",
     finders: [runtime("retain", "by count"), stories],
-  },
-  {
-    name: "passes over what is put into a segment while it is read",
-    file: "log/read.ts",
-    within: "pageOf",
-    find: "if (grown && !look(grown.data, grown.data.messages)) return cut();",
-    replace: "",
-    finders: [stories],
   },
   {
     name: "reads what has been trimmed",
