@@ -283,7 +283,7 @@ export function manager(parts: OutboxContext, emitAfterCommit: Transactions["emi
       }
     },
     ...operations(parts, wake),
-    ...logOperations(parts),
+    ...logOperations(parts, () => ctx.storage.sync()),
   };
   return outbox as unknown as OutboxManager;
 }

@@ -5,11 +5,12 @@ import { typeOf } from "../api/events.js";
 import { known } from "../api/known.js";
 import type { OutboxMessage } from "../api/message.js";
 import { within } from "../api/within.js";
-import { gate, type Parts } from "../context.js";
+import { type OutboxContext, untilWritable } from "../context.js";
 import { pageOf } from "../log/read.js";
 import { follow } from "../log/tail.js";
 import { present, type Read } from "../storage/message.js";
 
+import { currentIn } from "../subscription/versions.js";
 import { within1000 } from "./list.js";
 
 /** A message as the log has it. */
@@ -63,11 +64,14 @@ export interface OutboxTrimOptions {
 const READ_OPTIONS = ["from", "direction", "limit", "types", "key"];
 const POSITION = [0, 0, Number.MAX_SAFE_INTEGER, 1] as const;
 
-/** What the manager does with the log. */
-export function logOperations(parts: Parts): object {
-  const { store, settings, ctx } = parts;
+/**
+ * What the manager does with the log.
+ *
+ * @param durable resolves when everything that was written is durable
+ */
+export function logOperations(parts: OutboxContext, durable: () => Promise<void>): object {
+  const { store, settings } = parts;
   const { memory, log } = store;
-  const durable = (): Promise<void> => ctx.storage.sync();
 
   function checkRetained(method: string): void {
     if (!settings.retain) throw new OutboxError("unsupported", `${method}() needs a log that is kept: set the option \`retain\`.`);
@@ -82,8 +86,14 @@ export function logOperations(parts: Parts): object {
   }
 
   async function* following(after: number | undefined, signal: AbortSignal | undefined): AsyncGenerator<OutboxLogMessage, void, undefined> {
-    for (let first = gate(parts); first; first = gate(parts)) await first;
+    for (let first = untilWritable(parts); first; first = untilWritable(parts)) await first;
     for await (const message of follow(store, (after ?? memory.position) + 1, durable, signal)) yield shown(message);
+  }
+
+  /** As this deployment knows it, or as it is stored where an upcaster throws or the version is newer. */
+  function shown(message: Read): OutboxLogMessage {
+    const { attempts: _, ...rest } = present(message, 0, undefined, currentIn(settings.schemas, message));
+    return { ...rest, position: message.position };
   }
 
   return {
@@ -96,7 +106,7 @@ export function logOperations(parts: Parts): object {
       const most = within1000(limit);
       const isBackward = direction === "backward";
       const given = from === undefined ? undefined : within("options.from", from, POSITION);
-      for (let first = gate(parts); first; first = gate(parts)) await first;
+      for (let first = untilWritable(parts); first; first = untilWritable(parts)) await first;
       const page = await pageOf(store, {
         from: given ?? (isBackward ? memory.position : 1),
         isBackward,
@@ -130,7 +140,7 @@ export function logOperations(parts: Parts): object {
       const { before } = known("options", options, ["before"]);
       const wanted = within("options.before", before, [Number.NaN, 0, Number.MAX_SAFE_INTEGER, 1]);
       if (Number.isNaN(wanted)) throw expected("options.before", "a position", before);
-      for (let first = gate(parts); first; first = gate(parts)) await first;
+      for (let first = untilWritable(parts); first; first = untilWritable(parts)) await first;
       if (store.open) throw new OutboxError("unsupported", "trim() can't be called in a transaction.");
       // What any destination has yet to get stays.
       const floors = memory.readers.map(({ cursor, queuedCount }) => (queuedCount === 0 ? memory.position : cursor.ackFloor));
@@ -151,11 +161,6 @@ export function logOperations(parts: Parts): object {
       return log.earliest();
     },
   };
-}
-
-function shown(message: Read): OutboxLogMessage {
-  const { attempts: _, ...rest } = present(message, 0);
-  return { ...rest, position: message.position };
 }
 
 /** @throws TypeError when they are no list of types. */

@@ -1,7 +1,7 @@
 /** Putting: checks a message and what is written with it, and writes both in one turn. */
 
 import { expected, OutboxError } from "../api/errors.js";
-import { type EventMessage, eventMessage } from "../api/events.js";
+import { eventMessage } from "../api/events.js";
 import type { OutboxReceipt } from "../api/message.js";
 import type { MessageMeta } from "../api/meta.js";
 import { expectedSequenceOf, moreOf, type OutboxPutOptions, storageOptions } from "../api/put-options.js";
@@ -15,6 +15,7 @@ import { contentBytes } from "../storage/size.js";
 import { FEW_KEYS, maxMessageBytes } from "../storage/store.js";
 import type { Reader } from "../subscription/reader.js";
 import type { Eraser } from "./delete-all.js";
+import type { Put } from "./one-put.js";
 import { refusal } from "./refusal.js";
 import type { Transactions } from "./transaction.js";
 
@@ -309,27 +310,6 @@ interface Admitted {
 interface Stored {
   readonly position: number;
   readonly receipt: OutboxReceipt;
-}
-
-/** One put, checked. */
-interface Put {
-  readonly entries: Record<string, unknown>;
-  /** Those of the caller. */
-  readonly keys: readonly string[];
-  readonly now: number;
-  readonly more: MessageMeta | undefined;
-  readonly message: Draft;
-  /** What the `stored` event says of the message, if anybody listens. */
-  readonly about: EventMessage | undefined;
-  readonly options: DurableObjectPutOptions | undefined;
-  /** Keys to delete with it. */
-  readonly deleted: string[] | undefined;
-  /** Everything of the object's own is to be deleted with it. */
-  readonly erased: true | undefined;
-  /** It takes the place of a message of its id that no handler has had. */
-  readonly replaces: boolean;
-  /** The `sequence` that must be that of the last message. */
-  readonly expectedSequence: number | undefined;
 }
 
 /**

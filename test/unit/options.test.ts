@@ -44,6 +44,7 @@ describe("the options of the wrapper", () => {
       idempotencySeconds: 300,
       retry: { minDelaySeconds: 2, maxDelaySeconds: 3600, factor: 2, jitter: 0.2, maxAttempts: 20 },
       ordering: "strict",
+      retain: null,
       immediate: false,
       schemas: null,
       onEvent: undefined,
