@@ -60,7 +60,7 @@ const IN_CODE: [mistake: string, act: () => unknown, message: string][] = [
   [
     "a misspelt option of the inbox",
     () => withTransactionalInbox(Orders as Any, { order: true } as Any),
-    'Expected `options` to be free of unknown options, got "order": did you mean `ordered`? Known options: binding, ordered, maxWaiting, retentionSeconds, maxIds, onEvent.',
+    'Expected `options` to be free of unknown options, got "order": did you mean `ordered`? Known options: binding, ordered, maxWaiting, retentionSeconds, maxIds, messages, onEvent.',
   ],
   [
     "an inbox around a class that receives by itself",
