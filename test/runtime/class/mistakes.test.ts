@@ -12,9 +12,10 @@ import { Box, options } from "../support/worker.ts";
 // biome-ignore lint/suspicious/noExplicitAny: these are what the types would refuse.
 type Any = any;
 
-const PUT_OPTIONS = "id, replace, key, delaySeconds, deliverAt, expiresInSeconds, headers, allowConcurrency, allowUnconfirmed, noCache";
+const PUT_OPTIONS =
+  "id, replace, key, delaySeconds, deliverAt, expiresInSeconds, expectedSequence, headers, allowConcurrency, allowUnconfirmed, noCache";
 const OUTBOX_OPTIONS =
-  "batchSize, timeoutSeconds, maxPending, expiresInSeconds, idempotencySeconds, binding, dispatch, ordering, retry, messages, onEvent";
+  "batchSize, timeoutSeconds, maxPending, expiresInSeconds, idempotencySeconds, binding, dispatch, ordering, retry, retain, messages, onEvent";
 const queue = { sendBatch: async () => {} } as unknown as Queue;
 const namespace = { idFromName: () => {}, get: () => {} } as Any;
 const secret = new Uint8Array(32);
