@@ -11,9 +11,11 @@ import { adoptOriginal, ORIGINAL } from "./compat/migrate-v0.js";
 import type { OutboxContext } from "./context.js";
 import { type Alarm, alarmOf, closed, type Handler, handlerIn, type Lookup, lookupOf } from "./handlers.js";
 import { manager, type OutboxManager } from "./manager.js";
+import { letterLimiterOf } from "./operate/letter-limits.js";
 import { load } from "./storage/load.js";
-import { bindNative } from "./storage/native.js";
-import { isSqlite, maxMessageBytes, storeOf } from "./storage/store.js";
+import { NEVER } from "./storage/memory.js";
+import { bindNative, isSqlite } from "./storage/native.js";
+import { maxMessageBytes, storeOf } from "./storage/store.js";
 import { deadMessagesOf } from "./subscription/dead-message.js";
 import { dispatchOf } from "./subscription/dispatch.js";
 import { suspect } from "./subscription/reader.js";
@@ -91,16 +93,18 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
   probe?.attach({ store, alarm, delivery, timers });
   const wake = () => alarm.setWake(delivery.nextWake());
   let handlers: Alarm | undefined;
-  /** The object's own instance, once it is constructed, and its `sendMessages`. */
+  /** The object's own instance, once it is constructed, its `sendMessages` and its `deadMessage`. */
   let instance: object = {};
-  let sendMessages: Lookup = () => null;
-  let deadMessage: Lookup = () => null;
+  let [sendMessages, deadMessage]: [Lookup, Lookup] = [() => null, () => null];
 
   /** Does what is due, of the outbox and of the inbox. */
   async function work(died: boolean, unguarded = false): Promise<void> {
     for (const chore of core.chores) await chore.run();
-    if (core.chores.length === 0 || delivery.isDue()) await delivery.run(died, unguarded);
+    if (letters.isDue()) await letters.run();
+    if ((core.chores.length === 0 && store.otherWorkAt() === NEVER) || delivery.isDue()) await delivery.run(died, unguarded);
     else await wake();
+    // What has died in this run may be more than is kept.
+    if (letters.isDue()) await letters.run();
   }
 
   /** Learns which destinations the class has: it has been constructed by now. */
@@ -110,7 +114,7 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
       throw expected("destinations", "a property of the instance, because a getter of its class can be read over RPC", destinations);
     }
     const specs = specsOf(destinations, sendMessages() !== null, options);
-    register(store, specs, emit);
+    register(store, specs, options.deadLetters, emit);
     delivery.adopt();
     for (const { name, batchSize, timeoutSeconds, retry, ordering } of specs) {
       const each = delivery.of(name);
@@ -145,18 +149,11 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
     core.loading = null;
   });
   const parts: OutboxContext = {
-    ...{
-      ctx,
-      store,
-      alarm,
-      delivery,
-      settings: used,
-      timers,
-      sqlite: isSqlite(ctx.storage),
-      kv: bindNative(kvOf(ctx.storage) ?? ({} as SyncKvStorage)),
-    },
+    ...{ ctx, store, alarm, delivery, settings: used, timers, sqlite: isSqlite(ctx.storage) },
+    kv: bindNative(kvOf(ctx.storage) ?? ({} as SyncKvStorage)),
     ...{ loading, erasing: null, turn: null, chores: [] },
   };
+  const letters = letterLimiterOf(parts, wake);
   const transactions = transactionsOf(parts, native);
   const { erase, deleteAll } = eraserOf(parts, native);
   shadow(parts, native, transactions, deleteAll);
@@ -174,8 +171,7 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
       if (core.loading === null) void Promise.resolve().then(adoptDestinations);
     },
   });
-  const exclusively = <T>(body: () => Promise<T>): Promise<T> => ctx.blockConcurrencyWhile(body);
-  delivery.deadMessages = deadMessagesOf(store, used, () => deadMessage(), exclusively, core.manager.transaction, native.sync, wake);
+  delivery.deadMessages = deadMessagesOf(store, used, () => deadMessage(), ctx, core.manager.transaction, native.sync, wake);
   Object.defineProperty(ctx, CORE, { value: core });
   return core;
 }

@@ -3,6 +3,7 @@
 export type { OutboxDestination, OutboxDestinations, OutboxHandler } from "./api/destinations.js";
 export { OutboxError, type OutboxErrorCode } from "./api/errors.js";
 export type { DeadReason, OutboxEvent } from "./api/events.js";
+export type { DeadLetterOptions } from "./api/letter-limits.js";
 export type {
   OutboxDeadLetter,
   OutboxDelivery,

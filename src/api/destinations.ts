@@ -3,6 +3,7 @@
 import { expected } from "./errors.js";
 import { DEFAULT_DESTINATION } from "./events.js";
 import { known } from "./known.js";
+import { type DeadLetterOptions, type LetterLimits, letterLimitsOf } from "./letter-limits.js";
 import type { OutboxDelivery, OutboxMessage } from "./message.js";
 import { type ClassSettings, checkOrdering, numberOf, type Ordering, policyOf } from "./options.js";
 import type { RetryOptions, RetryPolicy } from "./retry.js";
@@ -32,6 +33,8 @@ export interface OutboxDestinationOptions {
   retry?: RetryOptions;
   /** `"strict"` or `"batch"`: as the wrapper's option. */
   ordering?: Ordering;
+  /** When its dead letters are deleted. What is left out is the wrapper's. */
+  deadLetters?: DeadLetterOptions;
   /**
    * Where a destination begins that the object sees for the first time: `"new"` (default) with the next message that is put, `"start"` with the
    * first message that the log still has.
@@ -85,9 +88,21 @@ export interface DestinationSpec {
   readonly expiresMs: number;
   readonly retry: RetryPolicy;
   readonly ordering: Ordering;
+  readonly deadLetters: LetterLimits;
 }
 
-const OPTIONS = ["send", "types", "batchSize", "timeoutSeconds", "expiresInSeconds", "retry", "ordering", "from", "formerly"];
+const OPTIONS = [
+  "send",
+  "types",
+  "batchSize",
+  "timeoutSeconds",
+  "expiresInSeconds",
+  "retry",
+  "ordering",
+  "deadLetters",
+  "from",
+  "formerly",
+];
 const NAME_LENGTH = 64;
 const TYPE_LENGTH = 256;
 const MOST_DESTINATIONS = 32;
@@ -95,8 +110,8 @@ const MOST_TYPES = 1000;
 const MOST_FORMER = 32;
 
 /** `sendMessages` as a destination. */
-export function defaultSpec({ batchSize, timeoutSeconds, retry, ordering }: ClassSettings): DestinationSpec {
-  const settings = { batchSize, timeoutSeconds, retry, ordering };
+export function defaultSpec({ batchSize, timeoutSeconds, retry, ordering, deadLetters }: ClassSettings): DestinationSpec {
+  const settings = { batchSize, timeoutSeconds, retry, ordering, deadLetters };
   return { name: DEFAULT_DESTINATION, types: null, from: "new", formerly: [], expiresMs: Number.POSITIVE_INFINITY, ...settings };
 }
 
@@ -136,6 +151,7 @@ function specOf(name: string, given: unknown, settings: ClassSettings): Destinat
     expiresInSeconds,
     retry,
     ordering,
+    deadLetters,
     from = "new",
     formerly = [],
   } = options as {
@@ -158,6 +174,7 @@ function specOf(name: string, given: unknown, settings: ClassSettings): Destinat
     expiresMs: expires > 0 ? Math.ceil(expires * 1000) : Number.POSITIVE_INFINITY,
     retry: retry === undefined ? settings.retry : policyOf(`${argument}.retry`, { ...settings.retry, ...(retry as object) }),
     ordering: chosen,
+    deadLetters: letterLimitsOf(`${argument}.deadLetters`, deadLetters as DeadLetterOptions | undefined, settings.deadLetters),
   };
 }
 

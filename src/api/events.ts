@@ -48,6 +48,8 @@ export const DEFAULT_DESTINATION = "default";
  * - `set_aside`: these messages left the queue to wait for their time, or behind one with their ordering key.
  * - `version_ahead`: the message is in a version that this deployment does not know: it waits until a deployment does, and is looked at next at `retryAt`.
  * - `dead`: the message is a dead letter now; `list({ state: "dead" })` shows it.
+ * - `dead_letters_deleted`: the limits in `deadLetters` have deleted these dead letters, because they had expired, or were more than `max`. `dead` is how
+ *   many are left.
  * - `dead_message_failed`: `deadMessage` threw, took too long or ended its transaction for a message. Nothing that it wrote is kept, and the message is a
  *   dead letter all the same.
  * - `late_outcome`: an outcome arrived after its call had settled or timed out; it changes nothing.
@@ -72,6 +74,7 @@ export type Occurrence =
       | ({ readonly type: "retried"; readonly attempts: number; readonly retryAt: number } & EventMessage & EventError)
       | ({ readonly type: "version_ahead"; readonly version: number; readonly retryAt: number } & EventMessage & EventError)
       | ({ readonly type: "dead"; readonly reason: DeadReason; readonly attempts: number } & EventMessage & EventError)
+      | { readonly type: "dead_letters_deleted"; readonly limit: "expiresInSeconds" | "max"; readonly ids: string[]; readonly dead: number }
       | ({ readonly type: "dead_message_failed" } & EventMessage & EventError)
       | ({ readonly type: "late_outcome"; readonly outcome: "ack" | "retry" | "reject" } & EventMessage)
     ));

@@ -3,6 +3,7 @@
 import { expected } from "./errors.js";
 import type { Emit, OutboxEvent } from "./events.js";
 import { known } from "./known.js";
+import { type DeadLetterOptions, type LetterLimits, letterLimitsOf } from "./letter-limits.js";
 import type { MessageSchemas } from "./messages.js";
 import { type OutboxRetain, type Retention, retentionOf } from "./retain.js";
 import type { RetryOptions, RetryPolicy } from "./retry.js";
@@ -60,6 +61,11 @@ export interface OutboxOptions<B extends string = string, S extends MessageSchem
    * Default: messages are not checked.
    */
   messages?: S;
+  /**
+   * When dead letters are deleted although nobody has discarded them, for each destination. Default: never. Each deletion is reported in an event and
+   * counted in `stats()`.
+   */
+  deadLetters?: DeadLetterOptions;
   /** Called for everything that an operator would count. What it throws is ignored; what it returns is not awaited. */
   onEvent?: (event: OutboxEvent) => void;
 }
@@ -81,6 +87,7 @@ export interface ClassSettings {
   readonly maxPending: number;
   /** What is kept of the log after delivery; `null`: nothing. */
   readonly retain: Retention | null;
+  readonly deadLetters: LetterLimits;
   /** `null`: messages are not checked. */
   readonly schemas: Schemas | null;
   readonly onEvent: OutboxOptions["onEvent"] | undefined;
@@ -115,7 +122,7 @@ const RETRY_NUMBERS: Record<string, Spec> = {
   maxAttempts: [20, 1, 1000, 1],
 };
 
-const OPTIONS = [...Object.keys(NUMBERS), "binding", "dispatch", "ordering", "retry", "retain", "messages", "onEvent"];
+const OPTIONS = [...Object.keys(NUMBERS), "binding", "dispatch", "ordering", "retry", "retain", "messages", "deadLetters", "onEvent"];
 
 /** @throws TypeError that names the option, when one is unknown or out of range. */
 export function settings(options: OutboxOptions = {}): ClassSettings {
@@ -126,10 +133,11 @@ export function settings(options: OutboxOptions = {}): ClassSettings {
     retry = {},
     retain,
     messages,
+    deadLetters,
     onEvent,
-    ...rest
+    ...given
   } = known("options", options, OPTIONS);
-  const numbers = filled("options", rest, NUMBERS) as unknown as Pick<
+  const numbers = filled("options", given, NUMBERS) as unknown as Pick<
     ClassSettings,
     "batchSize" | "timeoutSeconds" | "maxPending" | "expiresInSeconds" | "idempotencySeconds"
   >;
@@ -139,9 +147,10 @@ export function settings(options: OutboxOptions = {}): ClassSettings {
   checkOrdering("options.ordering", ordering);
   if (onEvent && typeof onEvent !== "function") throw expected("options.onEvent", "a function", onEvent);
   const schemas = messages === undefined ? null : schemasOf("options.messages", messages);
+  const limits = letterLimitsOf("options.deadLetters", deadLetters);
   return {
     ...{ binding, ordering, immediate: dispatch === "immediate", ...numbers, retry: policy },
-    ...{ retain: retentionOf(retain), schemas, onEvent, listening: !!onEvent },
+    ...{ retain: retentionOf(retain), schemas, deadLetters: limits, onEvent, listening: !!onEvent },
   };
 }
 

@@ -112,6 +112,10 @@ export function emitterOf(object: string, listener: ((event: OutboxEvent) => unk
     } else if (event.type === "dead") {
       const next = "Fix the cause, then call redrive() to send it again, or discard() to delete it.";
       error(`A message became a dead letter (${event.reason})`, event.error, about, next);
+    } else if (event.type === "dead_letters_deleted") {
+      const { ids, limit, dead } = event;
+      const cause = `${ids.length} by deadLetters.${limit}, the first is ${ids[0]}`;
+      warn("Dead letters were deleted", cause, about, `${dead} ${dead === 1 ? "is" : "are"} left.`);
     } else if (event.type === "dead_message_failed") {
       error("deadMessage failed", event.error, about, "Nothing that it wrote is kept. The message is a dead letter all the same.");
     } else if (event.type === "destination_missing") {

@@ -12,7 +12,7 @@ import { idOf, type Scan } from "../storage/scan.js";
 import { serializedBytes } from "../storage/size.js";
 import { stored } from "../storage/store.js";
 import type { Delivery } from "../subscription/delivery.js";
-import { holdRows } from "../subscription/reader.js";
+import { holdRows, removeLetters } from "../subscription/reader.js";
 
 type Rows = Record<string, unknown>;
 
@@ -23,13 +23,32 @@ interface Insertion {
   readonly letters: Read[];
 }
 
+/** Some of the letters behind a position, and where they end. */
+export interface LetterPage {
+  readonly letters: Read[];
+  readonly behind: number;
+}
+
 export interface DeadLetters {
   redrive(ids?: string[]): Promise<number>;
   discard(ids: string[]): Promise<number>;
 }
 
+/** The same, and what the object does to them by itself. */
+export interface LetterKeeping extends DeadLetters {
+  /** The next letters behind a position, up to eight. */
+  next(behind: number): Promise<LetterPage | undefined>;
+  /** Deletes the letters that `pick` finds behind a position, until there are no more, and counts them as deleted by a limit. */
+  trim(pick: (behind: number) => Promise<LetterPage | undefined>, deleted: (letters: readonly Read[]) => void): Promise<void>;
+}
+
 /** Those of one destination. */
-export function deadLettersOf(parts: OutboxContext, { reader, queue }: Delivery, scan: Scan, wake: () => unknown): DeadLetters {
+export function deadLettersOf(
+  parts: OutboxContext,
+  { reader, queue }: Pick<Delivery, "reader" | "queue">,
+  scan: Scan,
+  wake: () => unknown,
+): LetterKeeping {
   const { store, delivery, timers } = parts;
   const { memory } = store;
   const { prefix } = reader;
@@ -38,8 +57,14 @@ export function deadLettersOf(parts: OutboxContext, { reader, queue }: Delivery,
    * Resolves to how many there were.
    *
    * @param plan reads what has to be known for a step, and gives what it writes
+   * @param pick finds them, where they are not named
    */
-  async function inSteps(ids: unknown, plan: (letters: Read[]) => Promise<(rows: Rows) => void>): Promise<number> {
+  async function inSteps(
+    ids: unknown,
+    plan: (letters: Read[]) => Promise<(rows: Rows) => void>,
+    pick: (behind: number) => Promise<LetterPage | undefined> = next,
+    done: (letters: readonly Read[]) => void = () => {},
+  ): Promise<number> {
     if (ids !== undefined && !Array.isArray(ids)) throw expected("ids", "a list of ids", ids);
     // As it is at the call.
     const given = ids && [...ids];
@@ -56,7 +81,7 @@ export function deadLettersOf(parts: OutboxContext, { reader, queue }: Delivery,
       while (!isForeign()) {
         const { settled } = queue;
         const { transactions } = store;
-        const page = await (wanted ? named(wanted, behind) : next(behind));
+        const page = await (wanted ? named(wanted, behind) : pick(behind));
         if (!page) return true;
         const change = await plan(page.letters);
         // Beside a commit that has begun nothing is written.
@@ -69,11 +94,12 @@ export function deadLettersOf(parts: OutboxContext, { reader, queue }: Delivery,
         count += page.letters.length;
         const written = store.commit((rows) => {
           for (const { position } of page.letters) rows[numberedKey(prefix, "d", position)] = undefined;
-          reader.deadCount -= page.letters.length;
+          removeLetters(reader, page.letters.length);
           change(rows);
           rows[memory.key] = store.header();
         });
         wake();
+        done(page.letters);
         await written;
         await timers.turn();
       }
@@ -84,8 +110,13 @@ export function deadLettersOf(parts: OutboxContext, { reader, queue }: Delivery,
     return count;
   }
 
+  /** What forgets the ids of letters that are deleted. */
+  function forget(letters: readonly Read[]): Promise<(rows: Rows) => void> {
+    return store.ids.forgetting(ownersOf(letters.filter((letter) => !delivery.isWanted(letter, reader))));
+  }
+
   /** The next letters behind a position. */
-  async function next(behind: number): Promise<{ letters: Read[]; behind: number } | undefined> {
+  async function next(behind: number): Promise<LetterPage | undefined> {
     const page = await store.page(reader, "d", numberedKey(prefix, "d", behind + 1), LAST_NUMBER);
     const letters = page.flatMap(({ data }) => data.messages.map((message) => readMessage(data, message)));
     const last = letters.at(-1);
@@ -93,7 +124,7 @@ export function deadLettersOf(parts: OutboxContext, { reader, queue }: Delivery,
   }
 
   /** The same, of those that are wanted. */
-  async function named(wanted: ReadonlyMap<number, string>, behind: number): Promise<{ letters: Read[]; behind: number } | undefined> {
+  async function named(wanted: ReadonlyMap<number, string>, behind: number): Promise<LetterPage | undefined> {
     const positions = [...wanted.keys()].filter((position) => position > behind).slice(0, PAGE_ROWS);
     const last = positions.at(-1);
     if (last === undefined) return undefined;
@@ -186,8 +217,20 @@ export function deadLettersOf(parts: OutboxContext, { reader, queue }: Delivery,
         };
       }),
 
-    discard: (ids) =>
-      inSteps(ids ?? null, (letters) => store.ids.forgetting(ownersOf(letters.filter((letter) => !delivery.isWanted(letter, reader))))),
+    discard: (ids) => inSteps(ids ?? null, forget),
+
+    next,
+
+    async trim(pick, deleted) {
+      const plan = async (letters: Read[]): Promise<(rows: Rows) => void> => {
+        const change = await forget(letters);
+        return (rows) => {
+          reader.deletedCount += letters.length;
+          change(rows);
+        };
+      };
+      await inSteps(undefined, plan, pick, deleted);
+    },
   };
 }
 

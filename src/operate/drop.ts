@@ -12,6 +12,7 @@ import { stored } from "../storage/store.js";
 import { cursorAt } from "../subscription/cursor.js";
 import type { DeadMessages } from "../subscription/dead-message.js";
 import type { Delivery } from "../subscription/delivery.js";
+import { addLetter, removeLetters } from "../subscription/reader.js";
 
 /** Options of `dropDestination`. */
 export interface DropOptions {
@@ -100,7 +101,7 @@ export async function drop(parts: OutboxContext, { reader }: Delivery, toDead: b
 
   const fromDeadLetters = async (): Promise<Step> =>
     ofRows(await store.page(reader, "d", rowsOf(prefix, "d"), LAST_NUMBER), () => {
-      reader.deadCount = Math.max(0, reader.deadCount - 1);
+      removeLetters(reader, 1);
     });
 
   /** A message as its dead letter says. */
@@ -113,7 +114,7 @@ export async function drop(parts: OutboxContext, { reader }: Delivery, toDead: b
   function bury(letter: Read, rows: Rows): void {
     const { stream, position, more } = letter;
     rows[numberedKey(prefix, "d", position)] = stored({ v: 1, ...stream, messages: [restored(letter, more)] });
-    reader.deadCount++;
+    addLetter(reader, more.last ?? store.now());
   }
 
   /** Calls the class's `deadMessage` for the one message of a step. Resolves to whether that has become a dead letter. */

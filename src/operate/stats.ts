@@ -22,6 +22,8 @@ export interface OutboxDestinationStats {
   blocked: number;
   /** Dead letters. */
   dead: number;
+  /** How many dead letters the limits in `deadLetters` have deleted. */
+  deadDeleted: number;
   /**
    * How long the oldest undelivered message has waited, in seconds, from when it could first be delivered: since it was put, or since its
    * own time. 0 when none does; one whose time has not come waits for nothing else. Exact while at most 1,000 rows are set aside; beyond
@@ -65,11 +67,12 @@ export function statsOf(parts: OutboxContext): () => Promise<OutboxStats> {
     const destinations: Record<string, OutboxDestinationStats> = {};
     for (const each of parts.delivery.all) destinations[each.reader.name] = await destinationStats(parts, each);
     const all = Object.values(destinations);
-    const sum = (name: "pending" | "delayed" | "scheduled" | "blocked" | "dead"): number =>
+    const sum = (name: "pending" | "delayed" | "scheduled" | "blocked" | "dead" | "deadDeleted"): number =>
       all.reduce((total, each) => total + each[name], 0);
     const attempts = all.flatMap(({ nextAttemptAt }) => nextAttemptAt ?? []);
     return {
-      ...{ pending: sum("pending"), delayed: sum("delayed"), scheduled: sum("scheduled"), blocked: sum("blocked"), dead: sum("dead") },
+      ...{ pending: sum("pending"), delayed: sum("delayed"), scheduled: sum("scheduled"), blocked: sum("blocked") },
+      ...{ dead: sum("dead"), deadDeleted: sum("deadDeleted") },
       oldestAgeSeconds: Math.max(0, ...all.map((each) => each.oldestAgeSeconds)),
       nextAttemptAt: attempts.length > 0 ? Math.min(...attempts) : null,
       breaker: all.some(({ breaker }) => breaker === "open") ? "open" : "closed",
@@ -141,6 +144,7 @@ async function destinationStats({ store }: OutboxContext, { reader, queue, nextA
     scheduled: timedCount + Math.min(scheduledCount, delayedCount + blockedCount),
     blocked: blockedCount - heads,
     dead: reader.deadCount,
+    deadDeleted: reader.deletedCount,
     oldestAgeSeconds: oldest < NEVER ? Math.max(0, store.now() - oldest) / 1000 : 0,
     nextAttemptAt: wake < NEVER ? wake : null,
     breaker: reader.breaker.failures > 0 ? "open" : "closed",

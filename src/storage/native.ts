@@ -29,3 +29,12 @@ export function bindNative<T extends object>(target: T): T {
 export function define(target: object, methods: Record<string, unknown>): void {
   for (const [name, value] of Object.entries(methods)) Object.defineProperty(target, name, { value, writable: true, configurable: true });
 }
+
+/** Whether the object is SQLite-backed. On KV-backed objects the runtime refuses `sql`, locally as well (tried on workerd 1.20260730). */
+export function isSqlite(storage: DurableObjectStorage): boolean {
+  try {
+    return storage.sql.databaseSize >= 0;
+  } catch {
+    return false;
+  }
+}

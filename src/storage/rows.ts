@@ -181,6 +181,8 @@ export interface ReaderRow {
   readonly ready?: number;
   readonly laned?: number;
   readonly dead?: number;
+  readonly deadSince?: number;
+  readonly deleted?: number;
   readonly late?: number;
   readonly scheduled?: number;
   readonly since?: number;

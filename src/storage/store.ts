@@ -7,10 +7,10 @@ import { type Ids, idsOf } from "../log/ids.js";
 import { type Log, logOf, PAGE_ROWS, segmentsIn } from "../log/log.js";
 import { CLOSED, isCounted, isOver } from "../subscription/breaker.js";
 import { ack, type Cursor, cursorAt, MAX_RANGES } from "../subscription/cursor.js";
-import { absolve, holdRows, type Reader, snapshotOf, suspect, takes, undelivered, waits } from "../subscription/reader.js";
+import { absolve, holdRows, lettersDueAt, type Reader, snapshotOf, suspect, takes, undelivered, waits } from "../subscription/reader.js";
 import { headerOf } from "./header.js";
 import { encoded, linesOf } from "./lines.js";
-import { type Memory, memoryOf, type Row } from "./memory.js";
+import { type Memory, memoryOf, NEVER, type Row } from "./memory.js";
 import type { Draft, StoredMessage } from "./message.js";
 import { Moves } from "./moves.js";
 import type { Native } from "./native.js";
@@ -52,6 +52,10 @@ export interface Store {
   undelivered(): number;
   /** Whether any message may be delivered to any destination. */
   waits(): boolean;
+  /** Whether the outbox wants to be woken: for such a message, or for dead letters that will be deleted. */
+  wakes(): boolean;
+  /** When there is other work for the alarm than delivery: the inbox's, and dead letters to delete. `NEVER` where there is none. */
+  otherWorkAt(): number;
   /** The readers that take a message. */
   takers(draft: Draft): readonly Reader[];
   /** An earlier life died of something else than what its runs had in hand. */
@@ -146,6 +150,10 @@ export function storeOf(
     undelivered: () => memory.readers.reduce((most, reader) => Math.max(most, undelivered(reader)), 0),
 
     waits: () => memory.readers.some(waits),
+
+    wakes: () => memory.readers.some((reader) => waits(reader) || lettersDueAt(reader) < NEVER),
+
+    otherWorkAt: () => memory.readers.reduce((first, reader) => Math.min(first, lettersDueAt(reader)), memory.chore),
 
     takers({ json, msg }) {
       if (memory.readers.every(({ types }) => types === null)) return memory.readers;
@@ -262,14 +270,14 @@ export function storeOf(
     outboxAlarmLeft,
 
     header() {
-      const firing = store.waits() ? 0 : store.outboxAlarmLeft();
+      const firing = store.wakes() ? 0 : store.outboxAlarmLeft();
       memory.outboxAlarmAtRest = firing;
       for (const reader of memory.readers) {
         const { breaker, cursor } = reader;
         const matters = (breaker.controls > 0 && store.undelivered() > 0) || isCounted(breaker, cursor.ackFloor);
         if (breaker !== CLOSED && isOver(breaker) && !matters) reader.breaker = CLOSED;
       }
-      return header(memory, store.waits(), log.start());
+      return header(memory, store.wakes(), log.start());
     },
 
     saveHeader: () => watched(store.native.put(memory.key, store.header())),
@@ -331,15 +339,6 @@ function inParts<T, R>(items: readonly T[], write: (part: T[]) => Promise<R>): P
   const writes: Promise<R>[] = [];
   for (let i = 0; i < items.length; i += MAX_KEYS) writes.push(write(items.slice(i, i + MAX_KEYS)));
   return Promise.all(writes);
-}
-
-/** Whether the object is SQLite-backed. On KV-backed objects the runtime refuses `sql`, locally as well (tried on workerd 1.20260730). */
-export function isSqlite(storage: DurableObjectStorage): boolean {
-  try {
-    return storage.sql.databaseSize >= 0;
-  } catch {
-    return false;
-  }
 }
 
 /** The largest message, in bytes, by backend (Durable Objects limits page). A local run enforces no limit on KV-backed objects. */

@@ -44,7 +44,6 @@ type DeadHandler = (message: unknown, destination: string, txn: object) => unkno
 
 /**
  * @param handler finds the handler: `null` where the class has none
- * @param exclusively keeps every other event out meanwhile: none may find itself in a transaction that is not its own
  * @param transaction the manager's
  * @param sync resolves when everything that was written is durable
  * @param wake arms the next wake-up, and is called in the turn of the writes
@@ -53,12 +52,14 @@ export function deadMessagesOf(
   store: Store,
   { emit, schemas }: Settings,
   handler: () => DeadHandler | null,
-  exclusively: <T>(body: () => Promise<T>) => Promise<T>,
+  ctx: DurableObjectState,
   transaction: <T>(closure: (txn: object) => Promise<T>) => Promise<T>,
   sync: () => Promise<void>,
   wake: () => unknown,
 ): DeadMessages {
   const { memory } = store;
+  /** Keeps every other event out meanwhile: none may find itself in a transaction that is not its own. */
+  const exclusively = <T>(body: () => Promise<T>): Promise<T> => ctx.blockConcurrencyWhile(body);
 
   /** Resolves to whether the message is a dead letter: not where it does not wait any more. Rejects when the handler has failed. */
   async function one(dying: Dying, call: DeadHandler): Promise<boolean> {

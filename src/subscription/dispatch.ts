@@ -85,7 +85,7 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
   const host: Host = {
     wake(now, own) {
       const times = all.map((delivery) => (delivery === own?.delivery ? own.time : delivery.nextAttempt()));
-      void alarm.setWake(Math.min(...times, Math.max(memory.chore, store.now())), now);
+      void alarm.setWake(Math.min(...times, Math.max(store.otherWorkAt(), store.now())), now);
     },
 
     async enter() {
@@ -224,7 +224,7 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
 
     isDue: () => all.some((delivery) => delivery.isDue()),
 
-    nextWake: () => Math.min(dispatch.nextAttempt(), Math.max(memory.chore, store.now())),
+    nextWake: () => Math.min(dispatch.nextAttempt(), Math.max(store.otherWorkAt(), store.now())),
 
     run: (died, unguarded = false) => begin(() => run(died, unguarded)),
 

@@ -10,7 +10,7 @@ import { serializedBytes } from "../storage/size.js";
 import { type Store, stored } from "../storage/store.js";
 import { type Batch, type Entry, emptyBatch, isAside, type Lane, type Waiting } from "./batch.js";
 import { ack, ackThrough, isAcked } from "./cursor.js";
-import { holdRows, type LaneState, type Reader, releaseBatch } from "./reader.js";
+import { addLetter, holdRows, type LaneState, type Reader, releaseBatch } from "./reader.js";
 import { fill, type Step } from "./take.js";
 
 export interface Queue {
@@ -100,7 +100,7 @@ export function queueOf(store: Store, reader: Reader): Queue {
       const { row, position } = entry;
       const { cursor } = reader;
       leave(entry);
-      addLetter(entry, rows);
+      writeLetter(entry, rows);
       if (row) {
         const now = reader.held.get(row.key) ?? row;
         const rest = now.data.messages.filter((message) => positionOf(message) !== position);
@@ -181,7 +181,7 @@ export function queueOf(store: Store, reader: Reader): Queue {
         continue;
       }
       const lane = leave(entry);
-      if (fate === "dead") addLetter(entry, rows);
+      if (fate === "dead") writeLetter(entry, rows);
       if (fate === "aside") {
         if (!lane) store.moves.note(entry.position, placeOf(prefix, entry.row && kindOf(prefix, entry.row.key) === "t" ? "t" : "s", entry));
         if (lane) {
@@ -199,7 +199,7 @@ export function queueOf(store: Store, reader: Reader): Queue {
     queue.endLanes(rows);
     if (reader.delayedCount + reader.blockedCount === 0) reader.oldestDelayedAt = reader.scheduledCount = 0;
     // Once nothing is wanted any more, the header says whose alarm stands or fires.
-    if (save || changed || hasMoved || before !== counts() || (!store.waits() && store.outboxAlarmLeft()))
+    if (save || changed || hasMoved || before !== counts() || (!store.wakes() && store.outboxAlarmLeft()))
       rows[memory.key] = store.header();
     copied = null;
   }
@@ -225,8 +225,8 @@ export function queueOf(store: Store, reader: Reader): Queue {
     return after;
   }
 
-  function addLetter(entry: Entry, rows: Record<string, unknown>): void {
-    reader.deadCount++;
+  function writeLetter(entry: Entry, rows: Record<string, unknown>): void {
+    addLetter(reader, entry.more.last ?? store.now());
     rows[numberedKey(prefix, "d", entry.position)] = stored({ v: 1, ...entry.stream, messages: [restored(entry, entry.more)] });
   }
 

@@ -1,6 +1,7 @@
 /** A reader of the log: how far it has come, what it has set aside in rows of its own, what it has in hand, and how its destination is doing. */
 
 import { typeOf } from "../api/events.js";
+import { type LetterLimits, NO_LIMITS } from "../api/letter-limits.js";
 import { NEVER, type Row } from "../storage/memory.js";
 import { readerPrefix } from "../storage/rows.js";
 import { type Breaker, CLOSED } from "./breaker.js";
@@ -49,6 +50,12 @@ export interface Reader {
   scheduledCount: number;
   /** Dead letters. */
   deadCount: number;
+  /** When the first of them became one, or an earlier time. */
+  oldestDeadAt: number;
+  /** How many of them their limits have deleted. */
+  deletedCount: number;
+  /** When they are deleted although nobody has discarded them. */
+  letterLimits: LetterLimits;
   /** When the first of those that are set aside could first be handed over, or an earlier time. */
   oldestDelayedAt: number;
   /** The earliest time of a message that is set aside, or an earlier time. */
@@ -110,6 +117,9 @@ export function newReader(name: string, slot: number, ackFloor = 0): Reader {
     blockedCount: 0,
     scheduledCount: 0,
     deadCount: 0,
+    oldestDeadAt: 0,
+    deletedCount: 0,
+    letterLimits: NO_LIMITS,
     oldestDelayedAt: 0,
     delayedDueAt: NEVER,
     lanes: new Map(),
@@ -141,6 +151,31 @@ export function waits(reader: Reader): boolean {
 /** The earliest time at which there may be something to do, as far as its messages go; `NEVER` when nothing waits. */
 export function dueAt(reader: Reader): number {
   return waits(reader) ? Math.min(reader.queuedCount ? reader.queueDueAt : NEVER, reader.delayedDueAt) : NEVER;
+}
+
+/** A message has become a dead letter. */
+export function addLetter(reader: Reader, at: number): void {
+  reader.oldestDeadAt = reader.deadCount > 0 ? Math.min(reader.oldestDeadAt, at) : at;
+  reader.deadCount++;
+}
+
+/** Dead letters have been redriven or deleted. */
+export function removeLetters(reader: Reader, count: number): void {
+  reader.deadCount = Math.max(0, reader.deadCount - count);
+  if (reader.deadCount === 0) reader.oldestDeadAt = 0;
+}
+
+/** Dead letters that expire within this share of their time are deleted together, so that the alarm is set rarely. */
+const STEPS_OF_EXPIRY = 16;
+/** And those that expire within the same second, in milliseconds. */
+const LEAST_STEP_MS = 1000;
+
+/** When dead letters are to be deleted; `NEVER` where none is. */
+export function lettersDueAt({ deadCount, oldestDeadAt, letterLimits: { expiresMs, max } }: Reader): number {
+  if (deadCount > max) return 0;
+  if (deadCount === 0 || expiresMs === NEVER) return NEVER;
+  const step = Math.max(LEAST_STEP_MS, expiresMs / STEPS_OF_EXPIRY);
+  return Math.ceil(Math.ceil((oldestDeadAt + expiresMs) / step) * step);
 }
 
 /** What was looked at in vain, or may have changed, is looked at again. Too early costs a look, too late a message. */

@@ -2,6 +2,7 @@
 
 import type { DestinationSpec } from "../api/destinations.js";
 import { DEFAULT_DESTINATION, type Emit } from "../api/events.js";
+import type { LetterLimits } from "../api/letter-limits.js";
 import type { Store } from "../storage/store.js";
 import { newReader, type Reader, undelivered } from "./reader.js";
 
@@ -9,9 +10,11 @@ import { newReader, type Reader, undelivered } from "./reader.js";
  * Gives each destination its reader, in the order of the class: the one of its name, or of a name that it had, or a new one. Nothing is
  * written: the next header says so, and until then a start comes to the same result.
  *
+ * @param limits of the dead letters of a destination that the class does not have
+ *
  * A reader whose destination is gone keeps its place, and what is put meanwhile: two deployments may alternate, and the other one has it.
  */
-export function register(store: Store, specs: readonly DestinationSpec[], emit: Emit): void {
+export function register(store: Store, specs: readonly DestinationSpec[], limits: LetterLimits, emit: Emit): void {
   const { memory, log } = store;
   const stored = memory.readers;
   const names = new Set(specs.map(({ name }) => name));
@@ -40,6 +43,7 @@ export function register(store: Store, specs: readonly DestinationSpec[], emit: 
     reader.isDropped = false;
     reader.types = spec.types;
     reader.expiresMs = spec.expiresMs;
+    reader.letterLimits = spec.deadLetters;
     const hash = hashOf(spec.types);
     // What of the queue it takes is found out by looking.
     if (reader.typesHash !== hash) {
@@ -53,6 +57,7 @@ export function register(store: Store, specs: readonly DestinationSpec[], emit: 
   const missing = stored.filter((reader) => !matched.has(reader) && memory.position > 0);
   for (const reader of missing) {
     reader.isMissing = true;
+    reader.letterLimits = limits;
     if (reader.isDropped) reader.types = new Set();
     if (reader.isDropped) continue;
     emit({ type: "destination_missing", destination: reader.name, waiting: undelivered(reader), dead: reader.deadCount });

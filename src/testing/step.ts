@@ -17,9 +17,8 @@ const { setTimeout: setTimer, Date: RealDate } = globalThis;
 /** When the object next has work to do: its outbox, its inbox, or its own alarm. */
 export function dueAt(life: Life): number {
   const { store, delivery } = life;
-  const { memory } = store;
   if (delivery.isDue()) return store.now();
-  return Math.min(delivery.nextAttempt(), memory.chore, ownDueAt(life));
+  return Math.min(delivery.nextAttempt(), store.otherWorkAt(), ownDueAt(life));
 }
 
 /** The same of its own alarm: kept by the outbox while that has the slot, and otherwise what the slot holds. */

@@ -22,6 +22,7 @@ const world = fc.record({
   alarms: fc.constantFrom<Lateness[]>("punctual", "punctual", "punctual", "late", "random", "very late"),
   commits: fc.constantFrom("quick" as const, "slow" as const),
   deadMessage: fc.constantFrom(null, null, "writes" as const, "sends" as const, "throws" as const),
+  deadLetters: fc.constantFrom(null, null, null, { max: 2 }, { expiresInSeconds: 10 }, { max: 3, expiresInSeconds: 60 }),
   wrapping: fc.constantFrom("none" as const, "none" as const, "super" as const, "constructor" as const),
   seed: fc.integer({ min: 1, max: 1000 }),
 });
@@ -30,8 +31,8 @@ async function wrongIn(
   choice: typeof world extends fc.Arbitrary<infer W> ? W : never,
   list: readonly Command[],
 ): Promise<readonly string[]> {
-  const { immediate, ...rest } = choice;
-  const story = new Story({ ...rest, ...(immediate && { options: { dispatch: "immediate" } }) });
+  const { immediate, deadLetters, ...rest } = choice;
+  const story = new Story({ ...rest, options: { ...(immediate && { dispatch: "immediate" }), ...(deadLetters && { deadLetters }) } });
   story.rough = true;
   try {
     for (const command of list) await perform(story, command);

@@ -1,6 +1,6 @@
 /** What a stranger finds on the disk: the outbox's rows read by their layout alone, and what must hold of them at every commit. */
 
-import { readMessage, type StoredMessage, type Stream } from "../../src/storage/message.ts";
+import { identify, readMessage, type StoredMessage, type Stream } from "../../src/storage/message.ts";
 import { decode, HEADER, type HeaderRow, keyNumber, OUTBOX, RESERVED, type SegmentRow } from "../../src/storage/rows.ts";
 import { ack, type Cursor, cursorAt, isAcked } from "../../src/subscription/cursor.ts";
 import type { Disk } from "./layers.ts";
@@ -8,6 +8,7 @@ import type { Disk } from "./layers.ts";
 /** A message on the disk. */
 export interface Found {
   readonly label: number;
+  readonly id: string;
   readonly position: number;
   readonly row: string;
   readonly kind: "h" | "s" | "t" | "k" | "d";
@@ -15,6 +16,8 @@ export interface Found {
   /** From then on it is a dead letter, as soon as it is looked at. */
   readonly expires: number;
   readonly key: string | undefined;
+  /** When it became a dead letter, if it is one. */
+  readonly died: number;
 }
 
 export interface Durable {
@@ -77,12 +80,14 @@ function read(stream: Stream, stored: StoredMessage, row: string, kind: Found["k
   const { position, msg, more } = readMessage(stream, stored);
   return {
     label: (msg as { n: number }).n,
+    id: identify(stream, position, more.id).id,
     position,
     row,
     kind,
     due: kind === "t" ? keyNumber(OUTBOX, row) : (more.due ?? 0),
     expires: more.expires ?? Number.POSITIVE_INFINITY,
     key: more.key,
+    died: more.last ?? 0,
   };
 }
 
@@ -109,8 +114,25 @@ export function misplaced({ header, cursor, pending, dead }: Durable): string[] 
   return wrong;
 }
 
+/** What is to be deleted of dead letters without anybody asking, as the class says. */
+export interface LetterLimits {
+  readonly expiresInSeconds?: number;
+  readonly max?: number;
+}
+
 /** When the outbox must be woken for what is on the disk: infinity when nothing is to be done. */
-export function wakeFor({ header, pending }: Durable, now: number): number {
+export function wakeFor(durable: Durable, now: number, limits: LetterLimits = {}): number {
+  return Math.min(wakeForMessages(durable, now), wakeForLetters(durable, limits));
+}
+
+/** When the first of too many dead letters is to be deleted, or the first that expires: with those that follow within a sixteenth of that time. */
+function wakeForLetters({ dead }: Durable, { expiresInSeconds, max }: LetterLimits): number {
+  if (max !== undefined && dead.length > max) return 0;
+  if (expiresInSeconds === undefined || dead.length === 0) return Number.POSITIVE_INFINITY;
+  return Math.min(...dead.map(({ died }) => died)) + expiresInSeconds * 1000 + Math.max(1000, (expiresInSeconds * 1000) / 16);
+}
+
+function wakeForMessages({ header, pending }: Durable, now: number): number {
   if (header.paused || pending.length === 0) return Number.POSITIVE_INFINITY;
   const lanes = new Set<string>();
   let due = Number.POSITIVE_INFINITY;

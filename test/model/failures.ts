@@ -85,6 +85,20 @@ export const FAILURES: readonly Scenario[] = [
     },
   },
   {
+    title: "more dead letters than are kept, and then the others expire",
+    options: { deadLetters: { max: 2, expiresInSeconds: 20 } },
+    async play(story) {
+      for (const n of [1, 2, 3, 4]) story.destination.outcomes.set(n, ["reject"]);
+      await story.put({ key: "a" });
+      await script.burst(story, 3);
+      await story.wait(5);
+      await script.ownAlarm(story, 100);
+      story.destination.outcomes.set(5, ["reject"]);
+      await story.put();
+      await story.wait(17);
+    },
+  },
+  {
     title: "a rejection",
     async play(story) {
       story.destination.outcomes.set(1, ["reject"]);

@@ -61,6 +61,10 @@ export class Story {
     new Map();
   /** The dead letters that were seen last. */
   #letters: ReadonlySet<number> = new Set();
+  /** Dead letters that their limits have deleted, as an event said: not yet durable. */
+  readonly #deleted: Set<number> = new Set();
+  /** What the ids of dead letters stand for. */
+  readonly #letterIds: Map<string, Durable["dead"][number]> = new Map();
   /** Keys of state that a call has confirmed. */
   readonly confirmed: Set<string> = new Set();
   /** How often everything of the object's own was deleted. */
@@ -87,6 +91,8 @@ export class Story {
     }
     // It has been put back in the turn in which it became one.
     if (type === "dead") this.#seeLetters(this.view(), [this.destination.labels.get(event.id) ?? 0]);
+    if (type === "dead") for (const letter of this.view().dead) this.#letterIds.set(letter.id, letter);
+    if (type === "dead_letters_deleted") this.#hasTrimmed(event);
     if (type === "dead_message_failed") this.dead.failed(event.id);
     // An own alarm that waits for the platform's retry is taken over, and that is told as a repair.
     const well = !this.rough && this.world.crashes === 0 && !this.lost && !this.own.thrown;
@@ -131,6 +137,7 @@ export class Story {
         this.ids.delete(label);
       }
       this.#letters = lettersOf(this.durable);
+      this.#deleted.clear();
       for (const died of this.deaths) died();
       this.deaths.clear();
     };
@@ -357,14 +364,15 @@ export class Story {
       if (promise) promise.committed = true;
     }
     this.durable = readDisk(disk);
+    this.#trim();
     if (disk.alarm !== null && alarms.standing) this.lost = false;
     this.dead.committed(this.durable, disk.rows);
     this.#seeLetters(this.view());
     this.destination.keep(this.durable.pending);
     this.wrong.push(...misplaced(this.durable));
-    const wake = wakeFor(this.durable, loop.clock);
+    const wake = wakeFor(this.durable, loop.clock, this.options.deadLetters);
     if (wake === Number.POSITIVE_INFINITY) return;
-    const first = `one of ${this.durable.pending.map(({ label }) => label)}`;
+    const first = `one of ${[...this.durable.pending, ...this.durable.dead].map(({ label }) => label)}`;
     if (disk.alarm === null || !alarms.standing) {
       // A look finds it out, a moment after the object has started or written. So it does where the clock was turned back in a call, and
       // the object has set its own alarm before the one that fires, which the platform never calls.
@@ -372,6 +380,28 @@ export class Story {
     } else if (!this.jumped && !alarms.guarding && disk.alarm > Math.max(wake, loop.clock) + this.#lateMs()) {
       // A call under way is itself the wake-up: should it die, the platform calls again.
       this.wrong.push(`the alarm stands ${disk.alarm - wake} ms after ${first} is due`);
+    }
+  }
+
+  /** The outbox says that limits have deleted dead letters. */
+  #hasTrimmed({ ids, limit }: { readonly ids: readonly string[]; readonly limit: "expiresInSeconds" | "max" }): void {
+    const { expiresInSeconds = 0 } = this.options.deadLetters ?? {};
+    for (const id of ids) {
+      const { label = 0, died = 0 } = this.#letterIds.get(id) ?? {};
+      this.#deleted.add(label);
+      const isEarly = limit === "expiresInSeconds" && !this.jumped && died + expiresInSeconds * 1000 > this.world.loop.clock;
+      if (isEarly) this.wrong.push(`${label} has been deleted as if it had expired`);
+    }
+  }
+
+  /** Dead letters that their limits have deleted are withdrawn, once that is durable. */
+  #trim(): void {
+    const { dead, pending } = this.durable;
+    for (const letter of dead) this.#letterIds.set(letter.id, letter);
+    for (const label of this.#deleted) {
+      if ([...dead, ...pending].some((message) => message.label === label)) continue;
+      this.#deleted.delete(label);
+      this.withdrawn(label);
     }
   }
 

@@ -1,5 +1,5 @@
-/** Mistakes in what becomes of dead letters: the class's `deadMessage`. */
-import { crashes, type Mutation, model, runtime } from "./mutation.ts";
+/** Mistakes in what becomes of dead letters: the class's `deadMessage`, and the limits. */
+import { crashes, type Mutation, model, runtime, stories, unit } from "./mutation.ts";
 
 const found = model("found");
 
@@ -54,7 +54,7 @@ export const DEAD: readonly Mutation[] = [
   },
   {
     name: "lets others into the transaction of deadMessage()",
-    file: "compose.ts",
+    file: "subscription/dead-message.ts",
     within: "exclusively",
     find: "ctx.blockConcurrencyWhile(body)",
     replace: "body()",
@@ -98,6 +98,78 @@ export const DEAD: readonly Mutation[] = [
     within: "adopt",
     find: '("deadMessage" in given ? closed : lookupOf)',
     replace: "lookupOf",
-    finders: [runtime("dead-message", "over RPC")],
+    finders: [runtime("dead-message", "called over RPC")],
+  },
+  {
+    name: "deletes the last of too many dead letters",
+    file: "operate/letter-limits.ts",
+    within: "trimCount",
+    find: "page.letters.slice(0, excess)",
+    replace: "page.letters.slice(-excess)",
+    finders: [runtime("letter-limits", "deletes the first of more than max")],
+  },
+  {
+    name: "keeps more dead letters than max until an alarm comes for something else",
+    file: "subscription/reader.ts",
+    within: "lettersDueAt",
+    find: "if (deadCount > max) return 0;",
+    replace: "",
+    finders: [runtime("letter-limits", "deletes the first of more than max")],
+  },
+  {
+    name: "sets no alarm for dead letters that expire",
+    file: "storage/store.ts",
+    within: "otherWorkAt",
+    find: "Math.min(first, lettersDueAt(reader))",
+    replace: "first",
+    finders: [runtime("letter-limits", "deletes what has expired")],
+  },
+  {
+    name: "does not keep the object's own alarm while only dead letters wait for their time",
+    file: "storage/store.ts",
+    within: "wakes",
+    find: "waits(reader) || lettersDueAt(reader) < NEVER",
+    replace: "waits(reader)",
+    finders: [runtime("letter-limits", "keeps the object's own alarm")],
+  },
+  {
+    name: "takes the first dead letter for the one that expires first",
+    file: "subscription/reader.ts",
+    within: "addLetter",
+    find: "Math.min(reader.oldestDeadAt, at)",
+    replace: "at",
+    finders: [unit("letter-limits"), stories],
+  },
+  {
+    name: "deletes dead letters that have not expired with those that have",
+    file: "operate/letter-limits.ts",
+    within: "trimExpired",
+    find: "page.letters.filter(({ more: { last = 0 } }) => last + expiresMs <= alarm.now())",
+    replace: "page.letters",
+    finders: [crashes("dead letters than are kept"), stories],
+  },
+  {
+    name: "deletes dead letters and says nothing",
+    file: "operate/letter-limits.ts",
+    within: "deleted",
+    find: "settings.emit(",
+    replace: "void (",
+    finders: [runtime("letter-limits", "deletes the first of more than max")],
+  },
+  {
+    name: "leaves the letters of a destination that is missing without limits",
+    file: "subscription/register.ts",
+    within: "register",
+    find: "reader.letterLimits = limits;",
+    replace: "",
+    finders: [runtime("letter-limits", "that the class does not have any more")],
+  },
+  {
+    name: "forgets when the first dead letter expires at each start",
+    file: "storage/header.ts",
+    within: "READER_FIELDS",
+    find: "(deadCount > 0 && oldestDeadAt) || undefined",
+    replace: "undefined",
+    finders: [runtime("letter-limits", "keeps the object's own alarm")],
   },
 ];
