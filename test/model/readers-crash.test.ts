@@ -62,7 +62,7 @@ const SCENARIOS: Readonly<Record<string, readonly Step[]>> = {
 const WORLDS = (["sqlite", "kv"] as const).flatMap((backend) => [true, false].map((immediate) => ({ backend, immediate })));
 
 /** In the proof a crash at every step, otherwise at one of so many. */
-const STRIDE = size(6, 1);
+const STRIDE = size(12, 1);
 
 describe.each(WORLDS)("a crash at every step ($backend, immediate: $immediate)", ({ backend, immediate }) => {
   it.each(Object.entries(SCENARIOS))("leaves each destination what is its own: %s", async (_, steps) => {
