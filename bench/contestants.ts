@@ -7,6 +7,7 @@ export const ENTRANTS = {
   HandKv: "hand-written, key-value",
   HandSql: "hand-written, SQL",
   Ours: "this package, put",
+  OursChecked: "this package, put with a schema",
   OursImmediate: "this package, immediate",
   OursSync: "this package, transactionSync",
   AgentQueue: "Agents SDK, queue()",

@@ -38,7 +38,7 @@ for (const part of parts)
 
 const ALL = Object.keys(ENTRANTS) as EntrantName[];
 /** Those that deliver, and not only store. */
-const DELIVERING = ALL.filter((name) => name !== "RawState" && name !== "RawPair");
+const DELIVERING = ALL.filter((name) => name !== "RawState" && name !== "RawPair" && name !== "OursChecked");
 const PEERS: EntrantName[] = ["AgentQueue", "AgentSchedule", "ActorAlarm"];
 const OUTBOXES: EntrantName[] = ["HandKv", "HandSql", "Ours", "OursImmediate", "OursSync"];
 /** What a peer can be asked for in reasonable time. */
@@ -100,7 +100,7 @@ async function measure(): Promise<Partial<Results>> {
   }
   await within(false, async (runtime) => {
     if (parts.includes("puts")) {
-      const here = await puts(runtime, ["RawState", "RawPair", ...OUTBOXES], "Ours", quick ? 100 : 1000, quick ? 5 : 200);
+      const here = await puts(runtime, ["RawState", "RawPair", "OursChecked", ...OUTBOXES], "Ours", quick ? 100 : 1000, quick ? 5 : 200);
       // What these leave behind takes them seconds to work off.
       const peers = await puts(runtime, ["Ours", ...PEERS], "Ours", 100, quick ? 1 : 10);
       add("puts", { ...here, rates: { ...peers.rates, ...here.rates }, ratios: { ...peers.ratios, ...here.ratios } });

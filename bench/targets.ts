@@ -15,6 +15,9 @@ export function targets({ puts, bursts = [], latencies = [], operations = [], ba
   const sync = puts?.rates.OursSync?.median;
   add("transactionSync with a message, against the same", pair && sync && sync / pair, "at least", 1);
 
+  const unchecked = puts?.ratios.OursChecked?.median;
+  add("put with a schema that accepts at once, against put without", unchecked && 1 / unchecked, "at least", 0.97);
+
   for (const { size, to, ratios } of bursts) {
     if (to !== "nothing" || !ratios.HandKv) continue;
     const limit = size >= 10_000 ? 1.1 : 1;

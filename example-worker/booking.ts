@@ -7,7 +7,7 @@ import { type OutboxManager, type OutboxTransaction, withTransactionalOutbox } f
 import { type AnnouncementsEnv, toAnnouncements } from "./announcements.ts";
 import { healthOf } from "./health.ts";
 import { LEDGER } from "./ledger.ts";
-import { type FromBooking, inOrder, type ToBooking, unasked } from "./messages.ts";
+import { FROM_BOOKING, type FromBooking, inOrder, TO_BOOKING, type ToBooking, unasked } from "./messages.ts";
 import { INBOX, OUTBOX } from "./settings.ts";
 import type { BookingState, Health, Subject, Wish } from "./states.ts";
 import type { Table } from "./table.ts";
@@ -91,7 +91,10 @@ class BookingBase extends DurableObject<BookingEnv> {
   }
 }
 
-export class Booking extends withTransactionalInbox(withTransactionalOutbox(BookingBase, OUTBOX), INBOX) {}
+export class Booking extends withTransactionalInbox(withTransactionalOutbox(BookingBase, { ...OUTBOX, messages: FROM_BOOKING }), {
+  ...INBOX,
+  messages: TO_BOOKING,
+}) {}
 
 async function become(txn: OutboxTransaction<FromBooking>, booking: BookingState): Promise<BookingState> {
   await txn.put("booking", booking);

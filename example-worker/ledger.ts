@@ -2,7 +2,7 @@
 
 import { DurableObject } from "cloudflare:workers";
 import { type InboxOutcome, type OutboxEnvelope, withTransactionalInbox } from "../src/inbox/index.ts";
-import type { Announcement, ToLedger } from "./messages.ts";
+import { type Announcement, TO_LEDGER, type ToLedger } from "./messages.ts";
 import { INBOX } from "./settings.ts";
 
 /** There is one for the whole restaurant. */
@@ -68,7 +68,7 @@ class Book extends DurableObject<unknown> {
 }
 
 /** With an inbox, and no outbox: the ledger sends nothing. */
-export class Ledger extends withTransactionalInbox(Book, INBOX) {
+export class Ledger extends withTransactionalInbox(Book, { ...INBOX, messages: TO_LEDGER }) {
   /** Counts the duplicates that the inbox has recognised, for the page. */
   override async receiveMessages(envelopes: OutboxEnvelope[]): Promise<InboxOutcome[]> {
     const outcomes = await super.receiveMessages(envelopes);

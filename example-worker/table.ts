@@ -7,7 +7,7 @@ import { type OutboxManager, type OutboxTransaction, withTransactionalOutbox } f
 import { type AnnouncementsEnv, toAnnouncements } from "./announcements.ts";
 import type { Booking } from "./booking.ts";
 import { healthOf } from "./health.ts";
-import { type FromTable, inOrder, type LockSlot, type Release, type ToTable } from "./messages.ts";
+import { FROM_TABLE, type FromTable, inOrder, type LockSlot, type Release, TO_TABLE, type ToTable } from "./messages.ts";
 import { INBOX, OUTBOX } from "./settings.ts";
 import type { Health, Lock, Refusal, TableState, TableStatus } from "./states.ts";
 
@@ -104,7 +104,10 @@ class TableBase extends DurableObject<TableEnv> {
   }
 }
 
-export class Table extends withTransactionalInbox(withTransactionalOutbox(TableBase, OUTBOX), INBOX) {}
+export class Table extends withTransactionalInbox(withTransactionalOutbox(TableBase, { ...OUTBOX, messages: FROM_TABLE }), {
+  ...INBOX,
+  messages: TO_TABLE,
+}) {}
 
 function refusal(status: TableStatus, lock: Lock | undefined): Refusal | null {
   if (status === "removed") return "no such table";

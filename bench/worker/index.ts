@@ -3,12 +3,12 @@
 import type { Destination, JobName } from "../words.ts";
 import { HandKv, HandSql } from "./hand.ts";
 import { counted } from "./ledger.ts";
-import { Ours, OursImmediate, OursSync } from "./ours.ts";
+import { Ours, OursChecked, OursImmediate, OursSync } from "./ours.ts";
 import { DualWrite, RawPair, RawState } from "./raw.ts";
 import type { Contestant } from "./work.ts";
 
 export { Sink } from "./sink.ts";
-export { DualWrite, HandKv, HandSql, Ours, OursImmediate, OursSync, RawPair, RawState };
+export { DualWrite, HandKv, HandSql, Ours, OursChecked, OursImmediate, OursSync, RawPair, RawState };
 
 export const CountedRawState = counted(RawState);
 export const CountedRawPair = counted(RawPair);
@@ -16,6 +16,7 @@ export const CountedDualWrite = counted(DualWrite);
 export const CountedHandKv = counted(HandKv);
 export const CountedHandSql = counted(HandSql);
 export const CountedOurs = counted(Ours);
+export const CountedOursChecked = counted(OursChecked);
 export const CountedOursImmediate = counted(OursImmediate);
 export const CountedOursSync = counted(OursSync);
 

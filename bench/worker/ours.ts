@@ -37,5 +37,9 @@ export class BareOursSync extends Bare {
 }
 
 export const Ours: typeof BareOurs = withTransactionalOutbox(class extends BareOurs {});
+/** With a schema that accepts at once: what is left is what the outbox itself does for a message that is checked. */
+export const OursChecked: typeof BareOurs = withTransactionalOutbox(class extends BareOurs {}, {
+  messages: { order_created: { "~standard": { version: 1, vendor: "bench", validate: (value) => ({ value }) } } },
+});
 export const OursImmediate: typeof BareOurs = withTransactionalOutbox(class extends BareOurs {}, { dispatch: "immediate" });
 export const OursSync: typeof BareOursSync = withTransactionalOutbox(class extends BareOursSync {});
