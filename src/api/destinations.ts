@@ -5,7 +5,7 @@ import { DEFAULT_DESTINATION } from "./events.js";
 import { known } from "./known.js";
 import { type DeadLetterOptions, type LetterLimits, letterLimitsOf } from "./letter-limits.js";
 import type { OutboxDelivery, OutboxMessage } from "./message.js";
-import { type ClassSettings, checkOrdering, numberOf, type Ordering, policyOf } from "./options.js";
+import { type ClassSettings, checkOnDead, checkOrdering, numberOf, type OnDead, type Ordering, policyOf } from "./options.js";
 import type { RetryOptions, RetryPolicy } from "./retry.js";
 
 /** A handler: what `toQueue` and the other ready-made destinations return, or a function of one's own. It is called like `sendMessages`. */
@@ -35,6 +35,8 @@ export interface OutboxDestinationOptions {
   ordering?: Ordering;
   /** When its dead letters are deleted. What is left out is the wrapper's. */
   deadLetters?: DeadLetterOptions;
+  /** `"continue"` or `"hold"`: as the wrapper's option. */
+  onDead?: OnDead;
   /**
    * Where a destination begins that the object sees for the first time: `"new"` (default) with the next message that is put, `"start"` with the
    * first message that the log still has.
@@ -89,6 +91,7 @@ export interface DestinationSpec {
   readonly retry: RetryPolicy;
   readonly ordering: Ordering;
   readonly deadLetters: LetterLimits;
+  readonly onDead: OnDead;
 }
 
 const OPTIONS = [
@@ -100,6 +103,7 @@ const OPTIONS = [
   "retry",
   "ordering",
   "deadLetters",
+  "onDead",
   "from",
   "formerly",
 ];
@@ -110,8 +114,8 @@ const MOST_TYPES = 1000;
 const MOST_FORMER = 32;
 
 /** `sendMessages` as a destination. */
-export function defaultSpec({ batchSize, timeoutSeconds, retry, ordering, deadLetters }: ClassSettings): DestinationSpec {
-  const settings = { batchSize, timeoutSeconds, retry, ordering, deadLetters };
+export function defaultSpec({ batchSize, timeoutSeconds, retry, ordering, deadLetters, onDead }: ClassSettings): DestinationSpec {
+  const settings = { batchSize, timeoutSeconds, retry, ordering, deadLetters, onDead };
   return { name: DEFAULT_DESTINATION, types: null, from: "new", formerly: [], expiresMs: Number.POSITIVE_INFINITY, ...settings };
 }
 
@@ -152,6 +156,7 @@ function specOf(name: string, given: unknown, settings: ClassSettings): Destinat
     retry,
     ordering,
     deadLetters,
+    onDead = settings.onDead,
     from = "new",
     formerly = [],
   } = options as {
@@ -162,6 +167,7 @@ function specOf(name: string, given: unknown, settings: ClassSettings): Destinat
   const own = send as { readonly [Option in "batchSize" | "timeoutSeconds" | "ordering"]?: unknown };
   const chosen = ordering ?? own.ordering ?? settings.ordering;
   checkOrdering(`${argument}.ordering`, chosen);
+  checkOnDead(`${argument}.onDead`, onDead);
   if (from !== "new" && from !== "start") throw expected(`${argument}.from`, '"new" or "start"', from);
   const expires = expiresInSeconds === undefined ? 0 : numberOf("expiresInSeconds", `${argument}.expiresInSeconds`, expiresInSeconds, 0);
   return {
@@ -175,6 +181,7 @@ function specOf(name: string, given: unknown, settings: ClassSettings): Destinat
     retry: retry === undefined ? settings.retry : policyOf(`${argument}.retry`, { ...settings.retry, ...(retry as object) }),
     ordering: chosen,
     deadLetters: letterLimitsOf(`${argument}.deadLetters`, deadLetters as DeadLetterOptions | undefined, settings.deadLetters),
+    onDead,
   };
 }
 

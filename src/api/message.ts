@@ -53,6 +53,8 @@ export interface OutboxDeadLetter<M = unknown> extends OutboxMessage<M> {
   /** When it first and last failed, in milliseconds since the Unix epoch. */
   readonly firstFailedAt: number;
   readonly lastFailedAt: number;
+  /** Present where later messages with its ordering key wait until it is redriven or discarded (`onDead: "hold"`). */
+  readonly holdsKey?: true;
 }
 
 /** What `put` and `send` resolve to. */

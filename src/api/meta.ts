@@ -26,6 +26,8 @@ export interface MessageMeta {
   alone?: true;
   /** How often the isolate died while it was handed over alone. */
   deaths?: number;
+  /** Of a dead letter: later messages of its key wait for it. */
+  holds?: true;
   error?: string;
   reason?: DeadReason;
   first?: number;

@@ -66,12 +66,20 @@ export interface OutboxOptions<B extends string = string, S extends MessageSchem
    * counted in `stats()`.
    */
   deadLetters?: DeadLetterOptions;
+  /**
+   * What becomes of later messages with the ordering key of one that has become a dead letter. `"continue"` (default): they are delivered.
+   * `"hold"`: they wait until the dead letter is redriven, and then follow it, or until it is discarded. Messages without a key are never held.
+   */
+  onDead?: OnDead;
   /** Called for everything that an operator would count. What it throws is ignored; what it returns is not awaited. */
   onEvent?: (event: OutboxEvent) => void;
 }
 
 /** How many messages with one ordering key one call of a handler may hold: one, or as many as there are. */
 export type Ordering = "strict" | "batch";
+
+/** Whether later messages with the ordering key of a dead letter are delivered, or wait until it is redriven or discarded. */
+export type OnDead = "continue" | "hold";
 
 /** The options with every default filled in. */
 export interface ClassSettings {
@@ -88,6 +96,7 @@ export interface ClassSettings {
   /** What is kept of the log after delivery; `null`: nothing. */
   readonly retain: Retention | null;
   readonly deadLetters: LetterLimits;
+  readonly onDead: OnDead;
   /** `null`: messages are not checked. */
   readonly schemas: Schemas | null;
   readonly onEvent: OutboxOptions["onEvent"] | undefined;
@@ -122,7 +131,18 @@ const RETRY_NUMBERS: Record<string, Spec> = {
   maxAttempts: [20, 1, 1000, 1],
 };
 
-const OPTIONS = [...Object.keys(NUMBERS), "binding", "dispatch", "ordering", "retry", "retain", "messages", "deadLetters", "onEvent"];
+const OPTIONS = [
+  ...Object.keys(NUMBERS),
+  "binding",
+  "dispatch",
+  "ordering",
+  "retry",
+  "retain",
+  "messages",
+  "deadLetters",
+  "onDead",
+  "onEvent",
+];
 
 /** @throws TypeError that names the option, when one is unknown or out of range. */
 export function settings(options: OutboxOptions = {}): ClassSettings {
@@ -134,6 +154,7 @@ export function settings(options: OutboxOptions = {}): ClassSettings {
     retain,
     messages,
     deadLetters,
+    onDead = "continue",
     onEvent,
     ...given
   } = known("options", options, OPTIONS);
@@ -145,12 +166,13 @@ export function settings(options: OutboxOptions = {}): ClassSettings {
   if (typeof binding !== "string" || !binding) throw expected("options.binding", "a name", binding);
   if (dispatch !== "alarm" && dispatch !== "immediate") throw expected("options.dispatch", '"alarm" or "immediate"', dispatch);
   checkOrdering("options.ordering", ordering);
+  checkOnDead("options.onDead", onDead);
   if (onEvent && typeof onEvent !== "function") throw expected("options.onEvent", "a function", onEvent);
   const schemas = messages === undefined ? null : schemasOf("options.messages", messages);
   const limits = letterLimitsOf("options.deadLetters", deadLetters);
   return {
     ...{ binding, ordering, immediate: dispatch === "immediate", ...numbers, retry: policy },
-    ...{ retain: retentionOf(retain), schemas, deadLetters: limits, onEvent, listening: !!onEvent },
+    ...{ retain: retentionOf(retain), schemas, deadLetters: limits, onDead, onEvent, listening: !!onEvent },
   };
 }
 
@@ -164,6 +186,11 @@ export function policyOf(name: string, retry: RetryOptions): RetryPolicy {
 /** @throws TypeError that names the option. */
 export function checkOrdering(name: string, ordering: unknown): asserts ordering is Ordering {
   if (ordering !== "strict" && ordering !== "batch") throw expected(name, '"strict" or "batch"', ordering);
+}
+
+/** @throws TypeError that names the option. */
+export function checkOnDead(name: string, onDead: unknown): asserts onDead is OnDead {
+  if (onDead !== "continue" && onDead !== "hold") throw expected(name, '"continue" or "hold"', onDead);
 }
 
 /** The number of one option: `fallback` when it is not given. @throws TypeError that names it. */

@@ -95,6 +95,7 @@ export function deadLettersOf(
         const written = store.commit((rows) => {
           for (const { position } of page.letters) rows[numberedKey(prefix, "d", position)] = undefined;
           removeLetters(reader, page.letters.length);
+          for (const { more } of page.letters) if (more.holds && more.key !== undefined) queue.release(more.key, rows);
           change(rows);
           rows[memory.key] = store.header();
         });

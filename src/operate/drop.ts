@@ -174,7 +174,15 @@ export async function drop(parts: OutboxContext, { reader }: Delivery, toDead: b
   for (let first = store.open ?? untilWritable(parts); first; first = store.open ?? untilWritable(parts)) await first;
   await store.commit((rows) => {
     for (const key of [...lanes, acksKey(prefix)]) rows[key] = undefined;
-    Object.assign(reader, { queuedCount: 0, timedCount: 0, scheduledCount: 0, oldestDelayedAt: 0, lanes: new Map(), isDropped: true });
+    Object.assign(reader, {
+      queuedCount: 0,
+      timedCount: 0,
+      scheduledCount: 0,
+      oldestDelayedAt: 0,
+      heldKeys: 0,
+      lanes: new Map(),
+      isDropped: true,
+    });
     Object.assign(reader, { queueDueAt: NEVER, delayedDueAt: NEVER, cursor: cursorAt(memory.position), types: new Set() });
     if (!toDead) memory.readers = memory.readers.filter((each) => each !== reader);
     if (memory.readers.length > 0) for (const each of memory.readers) store.passed(each, rows, each.cursor);

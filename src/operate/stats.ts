@@ -20,6 +20,8 @@ export interface OutboxDestinationStats {
   scheduled: number;
   /** Messages that wait behind a delayed one with the same ordering key. */
   blocked: number;
+  /** Ordering keys that wait for a dead letter (`onDead: "hold"`): their messages are `blocked` until it is redriven or discarded. */
+  held: number;
   /** Dead letters. */
   dead: number;
   /** How many dead letters the limits in `deadLetters` have deleted. */
@@ -67,12 +69,12 @@ export function statsOf(parts: OutboxContext): () => Promise<OutboxStats> {
     const destinations: Record<string, OutboxDestinationStats> = {};
     for (const each of parts.delivery.all) destinations[each.reader.name] = await destinationStats(parts, each);
     const all = Object.values(destinations);
-    const sum = (name: "pending" | "delayed" | "scheduled" | "blocked" | "dead" | "deadDeleted"): number =>
+    const sum = (name: "pending" | "delayed" | "scheduled" | "blocked" | "held" | "dead" | "deadDeleted"): number =>
       all.reduce((total, each) => total + each[name], 0);
     const attempts = all.flatMap(({ nextAttemptAt }) => nextAttemptAt ?? []);
     return {
       ...{ pending: sum("pending"), delayed: sum("delayed"), scheduled: sum("scheduled"), blocked: sum("blocked") },
-      ...{ dead: sum("dead"), deadDeleted: sum("deadDeleted") },
+      ...{ held: sum("held"), dead: sum("dead"), deadDeleted: sum("deadDeleted") },
       oldestAgeSeconds: Math.max(0, ...all.map((each) => each.oldestAgeSeconds)),
       nextAttemptAt: attempts.length > 0 ? Math.min(...attempts) : null,
       breaker: all.some(({ breaker }) => breaker === "open") ? "open" : "closed",
@@ -134,15 +136,16 @@ async function destinationStats({ store }: OutboxContext, { reader, queue, nextA
   }
 
   const oldest = Math.min(await oldestInQueue(), await oldestAside());
-  const { queuedCount, timedCount, delayedCount, redrivenCount, blockedCount, scheduledCount, lanes } = reader;
+  const { queuedCount, timedCount, delayedCount, redrivenCount, blockedCount, scheduledCount, lanes, heldKeys } = reader;
   const wake = nextAttempt();
   // A lane of which the last message was cancelled ends when it is looked at next.
-  const heads = Math.min(lanes.size, blockedCount);
+  const heads = Math.min(lanes.size - heldKeys, blockedCount);
   return {
     pending: queuedCount - timedCount + redrivenCount,
     delayed: timedCount + delayedCount - redrivenCount + heads,
     scheduled: timedCount + Math.min(scheduledCount, delayedCount + blockedCount),
     blocked: blockedCount - heads,
+    held: heldKeys,
     dead: reader.deadCount,
     deadDeleted: reader.deletedCount,
     oldestAgeSeconds: oldest < NEVER ? Math.max(0, store.now() - oldest) / 1000 : 0,

@@ -68,6 +68,7 @@ export const READER_FIELDS: readonly Field<Reader>[] = [
   { name: "ready", memory: "redrivenCount", save: ({ redrivenCount }) => redrivenCount || undefined },
   { name: "laned", memory: "blockedCount", save: ({ blockedCount }) => blockedCount || undefined },
   { name: "dead", memory: "deadCount", save: ({ deadCount }) => deadCount || undefined },
+  { name: "held", memory: "heldKeys", save: ({ heldKeys }) => heldKeys || undefined },
   { name: "deadSince", memory: "oldestDeadAt", save: ({ deadCount, oldestDeadAt }) => (deadCount > 0 && oldestDeadAt) || undefined },
   { name: "deleted", memory: "deletedCount", save: ({ deletedCount }) => deletedCount || undefined },
   { name: "late", memory: "timedCount", save: ({ timedCount }) => timedCount || undefined },

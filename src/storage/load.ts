@@ -91,7 +91,7 @@ async function loadState(store: Store, reader: Reader, row: ReaderRow | undefine
     const [timer] = await store.page(reader, "t", rowsOf(reader.prefix, "t"), LAST_NUMBER, 1);
     reader.delayedDueAt = timer ? keyNumber(reader.prefix, timer.key) : NEVER;
   }
-  if (reader.blockedCount) await lanes(store, reader);
+  if (reader.blockedCount || reader.heldKeys || !row) await lanes(store, reader);
 }
 
 /** The readers of an object whose header is lost: `sendMessages`, and those of which rows are left. Their names are lost with it. */
@@ -220,9 +220,11 @@ async function lanes(store: Store, reader: Reader): Promise<void> {
   }
   for (const key of reading.lost()) if (key.startsWith(begin)) add(key, undefined);
   reader.lanes = lanes;
+  reader.heldKeys = [...lanes.values()].filter(({ held }) => held).length;
 }
 
 function laneIn(row: unknown): LaneState | undefined {
-  const due: unknown = Array.isArray(row) ? row[0] : row;
-  return typeof due === "number" && due >= 0 ? { due, hasRedriven: typeof row !== "number" } : undefined;
+  const [due, hasRedriven = true, held = 0]: unknown[] = Array.isArray(row) ? row : [row, false];
+  if (!(typeof due === "number" && due >= 0)) return undefined;
+  return { due, hasRedriven: hasRedriven === true, ...(Number(held) > 0 && { held: Number(held) }) };
 }

@@ -240,6 +240,7 @@ export function present(
 
 /** A dead letter as `list` and `deadMessage` show it. */
 export function presentDead(read: Read, destination: string, current?: Current): OutboxDeadLetter {
-  const { attempts = 0, reason = "rejected", error = "", first = 0, last = 0 } = read.more;
-  return { ...present(read, attempts, undefined, current), destination, reason, error, firstFailedAt: first, lastFailedAt: last };
+  const { attempts = 0, reason = "rejected", error = "", first = 0, last = 0, holds } = read.more;
+  const failed = { reason, error, firstFailedAt: first, lastFailedAt: last, ...(holds && { holdsKey: true as const }) };
+  return { ...present(read, attempts, undefined, current), destination, ...failed };
 }

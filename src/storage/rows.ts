@@ -181,6 +181,7 @@ export interface ReaderRow {
   readonly ready?: number;
   readonly laned?: number;
   readonly dead?: number;
+  readonly held?: number;
   readonly deadSince?: number;
   readonly deleted?: number;
   readonly late?: number;

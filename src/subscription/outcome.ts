@@ -96,10 +96,15 @@ export function outcomesOf(
     return failed;
   }
 
+  /** Whether so many ordering keys wait already that this one can't. */
+  function isFull(key: string | undefined): boolean {
+    return key !== undefined && !reader.lanes.has(key) && reader.lanes.size >= MAX_LANES;
+  }
+
   /** A message failed by itself: it waits out its own backoff, or its attempts are used up. */
   function fail(entry: Entry, more: Entry["more"], cause: unknown, delayMs?: number, counted = true): void {
     // With so many keys that wait already it is the destination that is in trouble: the message stays where it is.
-    if (more.key !== undefined && !reader.lanes.has(more.key) && reader.lanes.size >= MAX_LANES) return;
+    if (isFull(more.key)) return;
     const { tries: before = 0 } = more;
     const tries = before + (counted ? 1 : 0);
     if (tries > 0) entry.more = { ...more, tries };
@@ -117,6 +122,7 @@ export function outcomesOf(
   }
 
   function bury(entry: Entry, reason: DeadReason, cause: unknown): void {
+    if (reader.holdsKeys && isFull(entry.more.key)) return;
     const last = store.now();
     const { more } = entry;
     const attempts = entry.attempts ?? handedOver(reader, entry);
@@ -125,12 +131,11 @@ export function outcomesOf(
     entry.fate = "dead";
   }
 
-  /** Whether an earlier message of its key was set aside in the same call: then it was handed over too early, and comes again. */
+  /** Whether an earlier message of its key has to wait, or is waited for, since this call: then it was handed over too early, and comes again. */
   function waitsBehind(entry: Entry, handed: Entry[]): boolean {
     const { key } = entry.more;
-    return (
-      key !== undefined && handed.some(({ fate, more, position }) => fate === "aside" && more.key === key && position < entry.position)
-    );
+    const blocks = ({ fate }: Entry): boolean => fate === "aside" || (fate === "dead" && reader.holdsKeys);
+    return key !== undefined && handed.some((each) => blocks(each) && each.more.key === key && each.position < entry.position);
   }
 
   return { hand, fail, bury };

@@ -36,7 +36,9 @@ export interface Queue {
   join(key: string | undefined, messages: readonly Waiting[], rows: Record<string, unknown>): void;
   /** Puts messages of the batch that stay and have changed into what the caller writes. */
   rewriteChanged(entries: readonly Entry[], rows: Record<string, unknown>): void;
-  /** Lets a lane be looked at again, at once. `hasRedriven` as in its state. */
+  /** A dead letter with this ordering key is redriven or deleted: unless another one holds it, its lane goes on. */
+  release(key: string, rows: Record<string, unknown>): void;
+  /** Lets a lane be looked at again, at once, unless it is held. `hasRedriven` as in its state. */
   wakeLane(key: string, rows: Record<string, unknown>, hasRedriven?: boolean): void;
   /** Runs what reads and then writes when no other such work is under way. */
   alone<R>(work: () => Promise<R>): Promise<R>;
@@ -116,10 +118,20 @@ export function queueOf(store: Store, reader: Reader): Queue {
     },
 
     endLanes(rows) {
-      if (reader.blockedCount > 0 || reader.lanes.size === 0) return;
-      for (const key of reader.lanes.keys()) rows[laneKey(prefix, key)] = undefined;
-      reader.lanes = new Map();
+      if (reader.blockedCount > 0 || reader.lanes.size === reader.heldKeys) return;
+      for (const [key, { held }] of reader.lanes) if (!held) rows[laneKey(prefix, key)] = undefined;
+      reader.lanes = new Map([...reader.lanes].filter(([, { held }]) => held));
       copied = null;
+    },
+
+    release(key, rows) {
+      const { held = 0 } = reader.lanes.get(key) ?? {};
+      if (held === 0) return;
+      setLane(key, 0, rows, undefined, held - 1);
+      copied = null;
+      // The queue may have waited for room.
+      if (reader.queuedCount > 0) reader.queueDueAt = 0;
+      queue.endLanes(rows);
     },
 
     join(key, messages, rows) {
@@ -226,7 +238,12 @@ export function queueOf(store: Store, reader: Reader): Queue {
   }
 
   function writeLetter(entry: Entry, rows: Record<string, unknown>): void {
-    addLetter(reader, entry.more.last ?? store.now());
+    const { key, last = store.now() } = entry.more;
+    addLetter(reader, last);
+    if (reader.holdsKeys && key !== undefined) {
+      entry.more = { ...entry.more, holds: true };
+      setLane(key, NEVER, rows, undefined, (reader.lanes.get(key)?.held ?? 0) + 1);
+    }
     rows[numberedKey(prefix, "d", entry.position)] = stored({ v: 1, ...entry.stream, messages: [restored(entry, entry.more)] });
   }
 
@@ -267,10 +284,14 @@ export function queueOf(store: Store, reader: Reader): Queue {
     due: number,
     rows: Record<string, unknown>,
     hasRedriven: boolean = reader.lanes.get(key)?.hasRedriven === true,
+    held: number = reader.lanes.get(key)?.held ?? 0,
   ): void {
-    ownLanes().set(key, { due, hasRedriven });
-    reader.delayedDueAt = Math.min(reader.delayedDueAt, due);
-    rows[laneKey(prefix, key)] = hasRedriven ? [due] : due;
+    if (reader.lanes.get(key)?.held) reader.heldKeys--;
+    if (held > 0) reader.heldKeys++;
+    const dueAt = held > 0 ? NEVER : due;
+    ownLanes().set(key, { due: dueAt, hasRedriven, ...(held > 0 && { held }) });
+    reader.delayedDueAt = Math.min(reader.delayedDueAt, dueAt);
+    rows[laneKey(prefix, key)] = held > 0 ? [dueAt, hasRedriven, held] : hasRedriven ? [due] : due;
   }
 
   /** What is next in a lane of which messages were taken: the time of its new head, or the end of the lane. */

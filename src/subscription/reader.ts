@@ -48,6 +48,10 @@ export interface Reader {
   blockedCount: number;
   /** Messages in rows of their own and in lanes that wait for a time of their own, before which nothing has tried them. */
   scheduledCount: number;
+  /** How many of those keys wait for a dead letter, which nothing but an operator, or a limit of dead letters, ends. */
+  heldKeys: number;
+  /** Whether later messages with the ordering key of a dead letter wait for it. */
+  holdsKeys: boolean;
   /** Dead letters. */
   deadCount: number;
   /** When the first of them became one, or an earlier time. */
@@ -86,8 +90,10 @@ export interface Reader {
 
 /** An ordering key of which messages wait. */
 export interface LaneState {
-  /** When it goes on. */
+  /** When it goes on: `NEVER` while it is held. */
   readonly due: number;
+  /** How many dead letters hold it. */
+  readonly held?: number;
   /** A dead letter was redriven into it while earlier messages of its key may still have been in the queue, which must be searched first. */
   readonly hasRedriven?: boolean;
 }
@@ -116,6 +122,8 @@ export function newReader(name: string, slot: number, ackFloor = 0): Reader {
     redrivenCount: 0,
     blockedCount: 0,
     scheduledCount: 0,
+    heldKeys: 0,
+    holdsKeys: false,
     deadCount: 0,
     oldestDeadAt: 0,
     deletedCount: 0,
@@ -145,7 +153,8 @@ export function undelivered({ queuedCount, delayedCount, blockedCount }: Reader)
 
 /** Whether any of them may be delivered. */
 export function waits(reader: Reader): boolean {
-  return !reader.paused && !reader.isMissing && undelivered(reader) > 0;
+  const { paused, isMissing, queuedCount, delayedCount, blockedCount, lanes, heldKeys } = reader;
+  return !paused && !isMissing && (queuedCount + delayedCount > 0 || (blockedCount > 0 && lanes.size > heldKeys));
 }
 
 /** The earliest time at which there may be something to do, as far as its messages go; `NEVER` when nothing waits. */

@@ -44,6 +44,7 @@ export function register(store: Store, specs: readonly DestinationSpec[], limits
     reader.types = spec.types;
     reader.expiresMs = spec.expiresMs;
     reader.letterLimits = spec.deadLetters;
+    reader.holdsKeys = spec.onDead === "hold";
     const hash = hashOf(spec.types);
     // What of the queue it takes is found out by looking.
     if (reader.typesHash !== hash) {

@@ -20,6 +20,8 @@ const LOOK = 128;
 const MOST_PASSED = 2048;
 /** So many ordering keys may wait at a time. The queue stops before a message that would be one more. */
 export const MAX_LANES = 10_000;
+/** So often the queue is looked at again while that many wait and some of them are held, in milliseconds. */
+const FULL_LOOK_MS = 3_600_000;
 
 const lookFor = (limit: number): number => Math.max(limit, LOOK);
 
@@ -145,8 +147,8 @@ async function takeLanes(
           break;
         hand(reader, batch, entry, step);
         if (!entry.fate) handed++;
-        // What is ahead of this deployment blocks its key.
-        if (alone || entry.fate === "aside") break;
+        // What is ahead of this deployment blocks its key, and so may a dead letter.
+        if (alone || entry.fate === "aside" || (entry.fate === "dead" && reader.holdsKeys)) break;
       }
     }
   }
@@ -214,9 +216,12 @@ function walkOf(reader: Reader, batch: Batch, step: Step): Walk {
     const { key, due = 0 } = entry.more;
     const blocked = key !== undefined && (reader.lanes.has(key) || waiting.has(key));
     if (looked >= look) return false;
-    const late = due > now || (!blocked && !isExpired(reader, entry, now) && versions.isAhead(batch, entry, now));
-    if (late && key !== undefined && !blocked && reader.lanes.size + waiting.size >= MAX_LANES) {
-      reader.queueDueAt = reader.delayedDueAt;
+    const dies = !blocked && isExpired(reader, entry, now);
+    const late = due > now || (!blocked && !dies && versions.isAhead(batch, entry, now));
+    const waits = late || (dies && reader.holdsKeys);
+    if (waits && key !== undefined && !blocked && reader.lanes.size + waiting.size >= MAX_LANES) {
+      // Only an operator ends the wait for a dead letter, and what is counted may be wrong.
+      reader.queueDueAt = Math.min(reader.delayedDueAt, reader.heldKeys > 0 ? now + FULL_LOOK_MS : NEVER);
       return false;
     }
     if (blocked || late) {
@@ -229,6 +234,8 @@ function walkOf(reader: Reader, batch: Batch, step: Step): Walk {
       if (batch.handed.length >= limit || (onePerKey && key !== undefined && keys.has(key))) return false;
       hand(reader, batch, entry, step);
       if (key !== undefined && !entry.fate) keys.add(key);
+      // Later ones wait for it.
+      if (key !== undefined && dies && reader.holdsKeys) waiting.add(key);
     }
     looked++;
     walk.through = entry.position;

@@ -23,6 +23,7 @@ const world = fc.record({
   commits: fc.constantFrom("quick" as const, "slow" as const),
   deadMessage: fc.constantFrom(null, null, "writes" as const, "sends" as const, "throws" as const),
   deadLetters: fc.constantFrom(null, null, null, { max: 2 }, { expiresInSeconds: 10 }, { max: 3, expiresInSeconds: 60 }),
+  onDead: fc.constantFrom("continue" as const, "continue" as const, "hold" as const),
   wrapping: fc.constantFrom("none" as const, "none" as const, "super" as const, "constructor" as const),
   seed: fc.integer({ min: 1, max: 1000 }),
 });
@@ -31,8 +32,11 @@ async function wrongIn(
   choice: typeof world extends fc.Arbitrary<infer W> ? W : never,
   list: readonly Command[],
 ): Promise<readonly string[]> {
-  const { immediate, deadLetters, ...rest } = choice;
-  const story = new Story({ ...rest, options: { ...(immediate && { dispatch: "immediate" }), ...(deadLetters && { deadLetters }) } });
+  const { immediate, deadLetters, onDead, ...rest } = choice;
+  const story = new Story({
+    ...rest,
+    options: { onDead, ...(immediate && { dispatch: "immediate" }), ...(deadLetters && { deadLetters }) },
+  });
   story.rough = true;
   try {
     for (const command of list) await perform(story, command);

@@ -16,6 +16,8 @@ export interface Found {
   /** From then on it is a dead letter, as soon as it is looked at. */
   readonly expires: number;
   readonly key: string | undefined;
+  /** Of a dead letter: later ones with its key wait for it. */
+  readonly holds: boolean;
   /** When it became a dead letter, if it is one. */
   readonly died: number;
 }
@@ -87,6 +89,7 @@ function read(stream: Stream, stored: StoredMessage, row: string, kind: Found["k
     due: kind === "t" ? keyNumber(OUTBOX, row) : (more.due ?? 0),
     expires: more.expires ?? Number.POSITIVE_INFINITY,
     key: more.key,
+    holds: more.holds === true,
     died: more.last ?? 0,
   };
 }
@@ -132,12 +135,15 @@ function wakeForLetters({ dead }: Durable, { expiresInSeconds, max }: LetterLimi
   return Math.min(...dead.map(({ died }) => died)) + expiresInSeconds * 1000 + Math.max(1000, (expiresInSeconds * 1000) / 16);
 }
 
-function wakeForMessages({ header, pending }: Durable, now: number): number {
+function wakeForMessages({ header, pending, dead }: Durable, now: number): number {
   if (header.paused || pending.length === 0) return Number.POSITIVE_INFINITY;
   const lanes = new Set<string>();
   let due = Number.POSITIVE_INFINITY;
+  const held = new Set(dead.filter(({ holds }) => holds).map(({ key }) => key));
   for (const message of pending) {
     const { key, expires } = message;
+    // Nothing but an operator wakes what waits for a dead letter.
+    if (key !== undefined && held.has(key)) continue;
     // Behind one with the same key a message waits for that one. One that has expired is looked at when it would be handed over.
     if (expires > now && (key === undefined || !lanes.has(key))) due = Math.min(due, message.due);
     if (key !== undefined) lanes.add(key);

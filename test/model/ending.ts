@@ -8,6 +8,9 @@ import type { Story } from "./story.ts";
 /** Nothing that a story starts takes longer, in milliseconds. */
 const LONGEST_MS = 400 * 86_400_000;
 
+/** More rounds than a story has messages of one key. */
+const MOST_ROUNDS = 500;
+
 /** Lets everything happen that will happen by itself once the destination is well, and gives what is wrong: nothing, when all is well. */
 export async function finish(story: Story): Promise<string[]> {
   const { world, destination } = story;
@@ -23,7 +26,12 @@ export async function finish(story: Story): Promise<string[]> {
     await recover(story);
     await rest(story);
   }
-  await recover(story);
+  // Some wait for a dead letter, and for nothing else: when it is put back, one that has expired meanwhile may hold the others.
+  for (let rounds = 0; rounds < MOST_ROUNDS && story.durable.dead.some(({ holds }) => holds); rounds++) {
+    await story.surely((outbox) => outbox.redrive());
+    await recover(story);
+    await rest(story);
+  }
   await checkFacts(story);
   await rest(story);
   await forget(story);
@@ -39,6 +47,7 @@ export async function finish(story: Story): Promise<string[]> {
     happenings: story.happenings,
     dead: dead.map(({ label }) => label),
     batchSize: story.batchSize,
+    holds: story.options.onDead === "hold",
   };
   return [...new Set([...story.wrong, ...broken(told)])];
 }

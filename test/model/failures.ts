@@ -99,6 +99,40 @@ export const FAILURES: readonly Scenario[] = [
     },
   },
   {
+    title: "a key that a dead letter holds until it is put back",
+    options: { onDead: "hold" },
+    async play(story) {
+      story.destination.outcomes.set(1, ["reject"]);
+      await story.put({ key: "a" });
+      await script.burst(story, 2, { key: "a" });
+      await story.put({ key: "b" });
+      await story.wait(3);
+      await script.ownAlarm(story, 60);
+      story.evict();
+      await story.put({ key: "a" });
+      await story.wait(3);
+      await script.redrive(story);
+      await story.put({ key: "a" });
+    },
+  },
+  {
+    title: "a key that a dead letter holds until it is discarded",
+    options: { onDead: "hold" },
+    deadMessage: "writes",
+    async play(story) {
+      await story.act((outbox) => outbox.pause());
+      await story.put({ key: "a", expiresInSeconds: 1 });
+      await story.put({ key: "a", expiresInSeconds: 1 });
+      await story.put({ key: "a" });
+      await story.wait(3);
+      await story.act((outbox) => outbox.resume());
+      await story.wait(3);
+      await script.discard(story);
+      await story.wait(3);
+      await script.discard(story);
+    },
+  },
+  {
     title: "a rejection",
     async play(story) {
       story.destination.outcomes.set(1, ["reject"]);

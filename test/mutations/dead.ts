@@ -1,4 +1,4 @@
-/** Mistakes in what becomes of dead letters: the class's `deadMessage`, and the limits. */
+/** Mistakes in what becomes of dead letters: the class's `deadMessage`, the limits, and held keys. */
 import { crashes, type Mutation, model, runtime, stories, unit } from "./mutation.ts";
 
 const found = model("found");
@@ -171,5 +171,85 @@ export const DEAD: readonly Mutation[] = [
     find: "(deadCount > 0 && oldestDeadAt) || undefined",
     replace: "undefined",
     finders: [runtime("letter-limits", "keeps the object's own alarm")],
+  },
+  {
+    name: "lets later messages pass a dead letter that holds their key",
+    file: "subscription/queue.ts",
+    within: "writeLetter",
+    find: "reader.holdsKeys && key !== undefined",
+    replace: "false",
+    finders: [runtime("on-dead", "makes later ones wait")],
+  },
+  {
+    name: "hands over the next of a key with one that has expired and holds it",
+    file: "subscription/take.ts",
+    within: "take",
+    find: "if (key !== undefined && dies && reader.holdsKeys) waiting.add(key);",
+    replace: "",
+    finders: [crashes("holds until it is discarded"), stories],
+  },
+  {
+    name: "hands over the rest of a lane of which the head has expired and holds it",
+    file: "subscription/take.ts",
+    within: "takeLanes",
+    find: '(entry.fate === "dead" && reader.holdsKeys)',
+    replace: "false",
+    finders: [crashes("holds until it is"), stories],
+  },
+  {
+    name: "wakes the object for what waits for a dead letter",
+    file: "subscription/reader.ts",
+    within: "waits",
+    find: "lanes.size > heldKeys",
+    replace: "lanes.size > 0",
+    finders: [crashes("holds until it is put back"), stories],
+  },
+  {
+    name: "goes on with a held lane when the object starts",
+    file: "storage/load.ts",
+    within: "laneIn",
+    find: "...(Number(held) > 0 && { held: Number(held) })",
+    replace: "",
+    finders: [runtime("on-dead", "makes later ones wait"), crashes("holds until it is put back")],
+  },
+  {
+    name: "does not look for held keys at a start when nothing waits behind them",
+    file: "storage/load.ts",
+    within: "loadState",
+    find: "reader.blockedCount || reader.heldKeys",
+    replace: "reader.blockedCount",
+    finders: [crashes("holds until it is put back"), stories],
+  },
+  {
+    name: "lets a key go when the first of several dead letters is discarded",
+    file: "subscription/queue.ts",
+    within: "release",
+    find: "held - 1",
+    replace: "0",
+    finders: [stories],
+  },
+  {
+    name: "ends held lanes with the others",
+    file: "subscription/queue.ts",
+    within: "endLanes",
+    find: "if (reader.blockedCount > 0 || reader.lanes.size === reader.heldKeys) return;",
+    replace: "if (reader.blockedCount > 0) return; reader.lanes = new Map(); reader.heldKeys = 0;",
+    finders: [runtime("on-dead", "makes later ones wait"), crashes("holds until it is put back"), stories],
+  },
+  {
+    name: "keeps a key when its dead letter is redriven or discarded",
+    file: "operate/dead-letters.ts",
+    within: "inSteps",
+    find: "if (more.holds && more.key !== undefined)",
+    replace: "if (false)",
+    finders: [runtime("on-dead", "lets the others go when it is discarded")],
+  },
+  {
+    name: "wakes a held lane when something is put into it",
+    file: "subscription/queue.ts",
+    within: "setLane",
+    find: "held > 0 ? NEVER : due",
+    replace: "due",
+    finders: [stories, runtime("on-dead", "makes later ones wait")],
   },
 ];

@@ -165,7 +165,7 @@ export const LIMITS: readonly Mutation[] = [
   {
     name: "sets a message aside although too many ordering keys wait",
     file: "subscription/outcome.ts",
-    within: "fail",
+    within: "isFull",
     find: "reader.lanes.size >= MAX_LANES",
     replace: "reader.lanes.size < 0",
     finders: [runtime("lanes-limit", "('sqlite')")],

@@ -66,6 +66,8 @@ export interface Story {
   /** The dead letters at the end, when nothing is left to happen. */
   readonly dead: readonly number[];
   readonly batchSize: number;
+  /** Later messages with the key of a dead letter wait for it. */
+  readonly holds?: boolean;
 }
 
 /** What a story breaks: a text for each, and none when all is well. */
@@ -137,7 +139,12 @@ function order(story: Story): string[] {
       const early = aside && seen.has(label);
       for (const before of keyed.get(promise?.key) ?? []) {
         if (before.label >= label) break;
-        if (!before.committed || before.withdrawn || dead.includes(before.label)) continue;
+        if (!before.committed || before.withdrawn) continue;
+        if (dead.includes(before.label)) {
+          if (story.holds && promise?.key !== undefined && !happening.unseen)
+            wrong.push(`${label} was sent while the dead letter ${before.label} holds its key`);
+          continue;
+        }
         // Nobody has seen it, and what it knew, such as that the earlier one was cancelled, has died with it.
         if (happening.unseen) continue;
         // It is about to become a dead letter, in the commit that follows.

@@ -38,6 +38,7 @@ describe("the options of the wrapper", () => {
     expect(rest).toEqual({
       binding: "OUTBOX_MANAGER",
       batchSize: 100,
+      onDead: "continue",
       deadLetters: { expiresMs: Number.POSITIVE_INFINITY, max: Number.POSITIVE_INFINITY },
       timeoutSeconds: 30,
       maxPending: Number.POSITIVE_INFINITY,

@@ -15,7 +15,7 @@ type Any = any;
 const PUT_OPTIONS =
   "id, replace, key, delaySeconds, deliverAt, expiresInSeconds, expectedSequence, headers, allowConcurrency, allowUnconfirmed, noCache";
 const OUTBOX_OPTIONS =
-  "batchSize, timeoutSeconds, maxPending, expiresInSeconds, idempotencySeconds, binding, dispatch, ordering, retry, retain, messages, deadLetters, onEvent";
+  "batchSize, timeoutSeconds, maxPending, expiresInSeconds, idempotencySeconds, binding, dispatch, ordering, retry, retain, messages, deadLetters, onDead, onEvent";
 const queue = { sendBatch: async () => {} } as unknown as Queue;
 const namespace = { idFromName: () => {}, get: () => {} } as Any;
 const secret = new Uint8Array(32);

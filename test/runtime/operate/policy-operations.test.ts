@@ -73,6 +73,7 @@ onBothBackends("stats", (backend) => {
     scheduled: 0,
     blocked: 0,
     dead: 0,
+    held: 0,
     deadDeleted: 0,
     oldestAgeSeconds: 0,
     nextAttemptAt: null,
