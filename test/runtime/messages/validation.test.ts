@@ -58,7 +58,7 @@ onBothBackends("the option messages", (backend) => {
     await inside(stub, async (_, outbox, state) => {
       await state.storage.put("key", 1);
       for (const msg of [bad, { type: "order_creatd" }]) {
-        const error = await (async () => write(outbox, msg))().catch((error: unknown) => error);
+        const error = await (async () => await write(outbox, msg))().catch((error: unknown) => error);
         expect(error).toMatchObject({ name: "OutboxError", code: "invalid_message" });
         expect(error).toHaveProperty("issues", [expect.objectContaining({ path: msg === bad ? ["items", 0, "price"] : ["type"] })]);
         expect(String(error)).toContain(msg === bad ? "`msg.items[0].price`" : '"order_paid"');
@@ -84,7 +84,7 @@ onBothBackends("the option messages", (backend) => {
       }),
     });
     await inside(stub, async (_, outbox, state) => {
-      const refused = await (async () => write(outbox, { type: "a" }))().catch((error: unknown) => error);
+      const refused = await (async () => await write(outbox, { type: "a" }))().catch((error: unknown) => error);
       expect(refused).toBeInstanceOf(TypeError);
       expect(String(refused)).toContain("await manager.validate(msg)");
       expect((await outboxRows(state)).size).toBe(0);
