@@ -8,6 +8,7 @@ import { atOf, atRest, type Draft, positionOf, type StoredMessage, type Stream }
 import type { Reading } from "../storage/read.js";
 import { SEGMENTS, segmentKey, segmentNumber } from "../storage/rows.js";
 import { bytesOf, type End, firstOf, sealedEnd } from "./ends.js";
+import { epochAfter } from "./epoch.js";
 
 /** Messages in one row: measured, see bench/. More makes a burst cheaper and each put slower. */
 export const ROW_MESSAGES = 16;
@@ -120,7 +121,7 @@ export function logOf(memory: Memory, list: Reading["list"], retention: Retentio
       const size = bytes + MESSAGE_BYTES;
       const { count, bytes: tailBytes } = memory.tail;
       if (count > 0 && (count >= ROW_MESSAGES || tailBytes + size > ROW_MESSAGE_BYTES)) log.seal(rows);
-      memory.epoch ||= crypto.randomUUID();
+      memory.epoch ||= epochAfter("", now());
       const position = ++memory.position;
       memory.tail = joined(memory.tail, lineOf(atRest(position, at, json, msg, meta), size));
       return position;

@@ -31,6 +31,27 @@ export interface Page {
   readonly next: number;
   /** Whether there is nothing more in this direction at the moment. */
   readonly isWhole: boolean;
+  /** The first position that is retained. */
+  readonly earliest: number;
+  /** The epoch of the next message. */
+  readonly epoch: string;
+}
+
+/**
+ * Reads one page of what is committed and durable: what an open transaction has stored may yet be rolled back. Not to be called in one, whose end it
+ * waits for.
+ *
+ * @param durable resolves when everything that was written is durable
+ */
+export async function committedPage(store: Store, range: Range, durable: () => Promise<void>): Promise<Page> {
+  for (;;) {
+    while (store.open) await store.open;
+    const { rollbacks, retractions, transactions } = store;
+    const page = await pageOf(store, range);
+    if (page.messages.length > 0) await durable();
+    if (!store.open && store.transactions === transactions && store.rollbacks === rollbacks && store.retractions === retractions)
+      return page;
+  }
 }
 
 /** Reads one page. */
@@ -73,7 +94,8 @@ export async function pageOf(store: Store, { from, isBackward, limit, wants }: R
   };
   /** How many rows to read: not many more than the page needs. */
   const rowsFor = (): number => Math.min(PAGE_ROWS, Math.max(1, Math.ceil((limit - messages.length) / ROW_MESSAGES)));
-  const cut = (): Page => ({ messages, next, isWhole: isBackward ? next < log.earliest() : next > memory.position });
+  const page = (isWhole: boolean): Page => ({ messages, next, isWhole, earliest: log.earliest(), epoch: memory.epoch });
+  const cut = (): Page => page(isBackward ? next < log.earliest() : next > memory.position);
 
   if (isBackward) {
     if (!lookInTail()) return cut();
@@ -85,7 +107,8 @@ export async function pageOf(store: Store, { from, isBackward, limit, wants }: R
       for (const row of rows.reverse()) if (!lookIn(row)) return cut();
       number = lowest - 1;
     }
-    return { messages, next: Math.min(next, log.earliest() - 1), isWhole: true };
+    next = Math.min(next, log.earliest() - 1);
+    return page(true);
   }
   next = Math.max(next, log.earliest());
   for (let number = await log.around(next); ; ) {
@@ -99,6 +122,7 @@ export async function pageOf(store: Store, { from, isBackward, limit, wants }: R
     if (number <= memory.last) continue;
     // No await since the last segment was seen to be the last, and as it is now.
     if (!lookInTail()) return cut();
-    return { messages, next: Math.max(next, memory.position + 1), isWhole: true };
+    next = Math.max(next, memory.position + 1);
+    return page(true);
   }
 }

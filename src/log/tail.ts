@@ -2,7 +2,7 @@
 
 import type { Read } from "../storage/message.js";
 import type { Store } from "../storage/store.js";
-import { pageOf } from "./read.js";
+import { committedPage } from "./read.js";
 
 /** So many messages are read at a time. Nothing else is kept of them. */
 const PAGE_MESSAGES = 100;
@@ -22,13 +22,8 @@ export async function* follow(
   let wake = (): void => {};
   signal?.addEventListener("abort", () => wake(), { once: true });
   for (let next = from; !signal?.aborted; ) {
-    // What an open transaction has stored may yet be rolled back.
-    while (store.open) await store.open;
     const appended = store.appended();
-    const { rollbacks, retractions, transactions } = store;
-    const page = await pageOf(store, { from: next, isBackward: false, limit: PAGE_MESSAGES, wants: () => true });
-    if (page.messages.length > 0) await durable();
-    if (store.open || store.transactions !== transactions || store.rollbacks !== rollbacks || store.retractions !== retractions) continue;
+    const page = await committedPage(store, { from: next, isBackward: false, limit: PAGE_MESSAGES, wants: () => true }, durable);
     for (const message of page.messages) {
       if (signal?.aborted) return;
       yield message;

@@ -6,7 +6,7 @@ import { known } from "../api/known.js";
 import type { OutboxMessage } from "../api/message.js";
 import { within } from "../api/within.js";
 import { type OutboxContext, untilWritable } from "../context.js";
-import { pageOf } from "../log/read.js";
+import { committedPage, pageOf, type Range } from "../log/read.js";
 import { follow } from "../log/tail.js";
 import { present, type Read } from "../storage/message.js";
 
@@ -34,6 +34,11 @@ export interface OutboxReadOptions {
   types?: readonly string[];
   /** Only messages with this ordering key. */
   key?: string;
+  /**
+   * Only what is committed and durable, as `tail` has it: for what is sent to somebody else. It waits until an open transaction has ended, so a
+   * transaction must not wait for it. Default false: what has been written so far, also by an open transaction.
+   */
+  committed?: boolean;
 }
 
 /** A page of the log. */
@@ -45,6 +50,8 @@ export interface OutboxLogPage<M = unknown> {
   readonly upToDate: boolean;
   /** The position of the first message that is retained. Where `from` was before it, the page begins there. */
   readonly earliest: number;
+  /** The epoch of the next message: empty before the first. Epochs sort in the order in which they began. */
+  readonly epoch: string;
 }
 
 /** Where to begin to follow the log. */
@@ -61,7 +68,7 @@ export interface OutboxTrimOptions {
   before: number;
 }
 
-const READ_OPTIONS = ["from", "direction", "limit", "types", "key"];
+const READ_OPTIONS = ["from", "direction", "limit", "types", "key", "committed"];
 const POSITION = [0, 0, Number.MAX_SAFE_INTEGER, 1] as const;
 
 /**
@@ -99,21 +106,23 @@ export function logOperations(parts: OutboxContext, durable: () => Promise<void>
   return {
     async read(options: OutboxReadOptions = {}): Promise<OutboxLogPage> {
       checkRetained("read");
-      const { from, direction = "forward", limit, types, key } = known("options", options, READ_OPTIONS);
+      const { from, direction = "forward", limit, types, key, committed = false } = known("options", options, READ_OPTIONS);
       if (direction !== "forward" && direction !== "backward") throw expected("options.direction", '"forward" or "backward"', direction);
       if (key !== undefined && typeof key !== "string") throw expected("options.key", "a string", key);
+      if (typeof committed !== "boolean") throw expected("options.committed", "a boolean", committed);
       const all = types !== undefined && typesOf(types);
       const most = within1000(limit);
       const isBackward = direction === "backward";
       const given = from === undefined ? undefined : within("options.from", from, POSITION);
       for (let first = untilWritable(parts); first; first = untilWritable(parts)) await first;
-      const page = await pageOf(store, {
+      const range: Range = {
         from: given ?? (isBackward ? memory.position : 1),
         isBackward,
         limit: most,
         wants: ({ msg, more }) => (!all || all.has(typeOf(msg) ?? "")) && (key === undefined || more.key === key),
-      });
-      return { messages: page.messages.map(shown), next: page.next, upToDate: page.isWhole, earliest: log.earliest() };
+      };
+      const { messages, isWhole, ...page } = committed ? await committedPage(store, range, durable) : await pageOf(store, range);
+      return { messages: messages.map(shown), upToDate: isWhole, ...page };
     },
 
     tail: (options?: OutboxTailOptions) => follower("tail", options),

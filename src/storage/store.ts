@@ -3,6 +3,7 @@
 import type { Emit } from "../api/events.js";
 import type { MessageMeta } from "../api/meta.js";
 import type { ClassSettings } from "../api/options.js";
+import { epochAfter } from "../log/epoch.js";
 import { type Ids, idsOf } from "../log/ids.js";
 import { type Log, logOf, PAGE_ROWS, segmentsIn } from "../log/log.js";
 import { CLOSED, isCounted, isOver } from "../subscription/breaker.js";
@@ -179,7 +180,7 @@ export function storeOf(
       };
     },
 
-    beginEpoch: () => void Object.assign(memory, { object, epoch: "", base: memory.position }),
+    beginEpoch: () => void Object.assign(memory, { object, epoch: epochAfter(memory.epoch, now()), base: memory.position }),
 
     newEpoch() {
       const entries: Record<string, unknown> = {};
