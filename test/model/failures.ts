@@ -99,7 +99,7 @@ export const FAILURES: readonly Scenario[] = [
     },
   },
   {
-    title: "a key that a dead letter holds until it is put back",
+    title: "a held key, its dead letter put back",
     options: { onDead: "hold" },
     async play(story) {
       story.destination.outcomes.set(1, ["reject"]);
@@ -116,7 +116,7 @@ export const FAILURES: readonly Scenario[] = [
     },
   },
   {
-    title: "a key that a dead letter holds until it is discarded",
+    title: "a held key, its dead letter discarded",
     options: { onDead: "hold" },
     deadMessage: "writes",
     async play(story) {

@@ -186,7 +186,7 @@ export const DEAD: readonly Mutation[] = [
     within: "take",
     find: "if (key !== undefined && dies && reader.holdsKeys) waiting.add(key);",
     replace: "",
-    finders: [crashes("holds until it is discarded"), stories],
+    finders: [runtime("on-dead", "has expired in the queue")],
   },
   {
     name: "hands over the rest of a lane of which the head has expired and holds it",
@@ -194,7 +194,7 @@ export const DEAD: readonly Mutation[] = [
     within: "takeLanes",
     find: '(entry.fate === "dead" && reader.holdsKeys)',
     replace: "false",
-    finders: [crashes("holds until it is"), stories],
+    finders: [runtime("on-dead", "has expired in the queue")],
   },
   {
     name: "wakes the object for what waits for a dead letter",
@@ -202,7 +202,7 @@ export const DEAD: readonly Mutation[] = [
     within: "waits",
     find: "lanes.size > heldKeys",
     replace: "lanes.size > 0",
-    finders: [crashes("holds until it is put back"), stories],
+    finders: [crashes("a held key, its dead letter put back"), stories],
   },
   {
     name: "goes on with a held lane when the object starts",
@@ -210,7 +210,7 @@ export const DEAD: readonly Mutation[] = [
     within: "laneIn",
     find: "...(Number(held) > 0 && { held: Number(held) })",
     replace: "",
-    finders: [runtime("on-dead", "makes later ones wait"), crashes("holds until it is put back")],
+    finders: [runtime("on-dead", "makes later ones wait"), crashes("a held key, its dead letter put back")],
   },
   {
     name: "does not look for held keys at a start when nothing waits behind them",
@@ -218,7 +218,7 @@ export const DEAD: readonly Mutation[] = [
     within: "loadState",
     find: "reader.blockedCount || reader.heldKeys",
     replace: "reader.blockedCount",
-    finders: [crashes("holds until it is put back"), stories],
+    finders: [crashes("a held key, its dead letter put back"), stories],
   },
   {
     name: "lets a key go when the first of several dead letters is discarded",
@@ -226,7 +226,7 @@ export const DEAD: readonly Mutation[] = [
     within: "release",
     find: "held - 1",
     replace: "0",
-    finders: [stories],
+    finders: [runtime("on-dead", "is one of several")],
   },
   {
     name: "ends held lanes with the others",
@@ -234,7 +234,7 @@ export const DEAD: readonly Mutation[] = [
     within: "endLanes",
     find: "if (reader.blockedCount > 0 || reader.lanes.size === reader.heldKeys) return;",
     replace: "if (reader.blockedCount > 0) return; reader.lanes = new Map(); reader.heldKeys = 0;",
-    finders: [runtime("on-dead", "makes later ones wait"), crashes("holds until it is put back"), stories],
+    finders: [runtime("on-dead", "makes later ones wait"), crashes("a held key, its dead letter put back"), stories],
   },
   {
     name: "keeps a key when its dead letter is redriven or discarded",

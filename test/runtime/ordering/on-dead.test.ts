@@ -82,6 +82,53 @@ onBothBackends("a dead letter that holds its key", (backend) => {
     await until(stub, async (_, state) => (await outboxRows(state)).size === 1);
   });
 
+  it("is one of several that died in one call, and each of them holds it", async () => {
+    const all = receivers("default");
+    all.default.rest = strict;
+    const stub = objectWith(backend, all, {}, { onDead: "hold", ordering: "batch" });
+    await inside(stub, (_, outbox) => Promise.all(["bad 1", "bad 2", "3", "bad 4"].map((msg) => outbox.send(msg, { key: "k" }))));
+    await until(stub, async (box) => (await box.outbox.stats()).dead === 3);
+    await inside(stub, async (_, outbox) => {
+      // What was handed over too early comes again.
+      expect(await outbox.stats()).toMatchObject({ blocked: 1, held: 1 });
+      const [first, second, third] = (await outbox.list({ state: "dead" })).map(({ id }) => id);
+      await outbox.discard([second as string]);
+      await outbox.flush();
+      await outbox.discard([first as string]);
+      await outbox.flush();
+      expect(await outbox.stats()).toMatchObject({ blocked: 1, held: 1, dead: 1 });
+      await outbox.discard([third as string]);
+    });
+    await eventually(() => got(all.default).filter((msg) => msg === "3").length === 2);
+  });
+
+  it("has expired in the queue, or in a lane, and what is looked at with it waits all the same", async () => {
+    const all = receivers("default");
+    all.default.rest = (messages, delivery) => {
+      for (const { id, msg, attempts } of messages) if (msg === "head" && attempts === 1) delivery.retry(id, { delaySeconds: 2 });
+    };
+    const stub = objectWith(backend, all, {}, { onDead: "hold" });
+    await inside(stub, async (_, outbox) => {
+      await outbox.pause();
+      await outbox.send("old", { key: "queue", expiresInSeconds: 0.001 });
+      await outbox.send("next", { key: "queue" });
+      await outbox.send("head", { key: "lane" });
+      await outbox.send("behind", { key: "lane", expiresInSeconds: 1 });
+      await outbox.send("after", { key: "lane" });
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      await outbox.resume();
+    });
+    await until(stub, async (box) => (await box.outbox.stats()).dead === 2);
+    await inside(stub, (_, outbox) => outbox.send("last"));
+    await eventually(() => got(all.default).includes("last"));
+    await inside(stub, async (_, outbox) => {
+      await outbox.flush();
+      expect(await outbox.stats()).toMatchObject({ pending: 0, delayed: 0, blocked: 2, held: 2, dead: 2 });
+    });
+    expect(got(all.default)).not.toContain("next");
+    expect(got(all.default)).not.toContain("after");
+  });
+
   it("is rolled back with the transaction in which it is redriven", async () => {
     const { all, stub } = await held();
     all.default.rest = () => {};
