@@ -116,10 +116,15 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
     const specs = specsOf(destinations, sendMessages() !== null, options);
     register(store, specs, options.deadLetters, emit);
     delivery.adopt();
-    for (const { name, batchSize, timeoutSeconds, retry, ordering } of specs) {
+    for (const { name, batchSize, timeoutSeconds, retry, ordering, pull } of specs) {
       const each = delivery.of(name);
       if (!each) continue;
       each.settings = { batchSize, timeoutSeconds, retry, ordering };
+      if (pull) {
+        each.visibilityMs = pull.visibilityMs;
+        Object.defineProperty(each, "send", { value: null, configurable: true });
+        continue;
+      }
       const isNamed = destinations !== undefined && (name !== DEFAULT_DESTINATION || sendMessages() === null);
       // Of the instance that there is now: a dev server constructs another one for the same state.
       const get = isNamed ? () => handlerIn(instance, "destinations", name)() : () => sendMessages();

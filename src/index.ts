@@ -1,6 +1,6 @@
 /** The public names of the package. */
 
-export type { OutboxDestination, OutboxDestinations, OutboxHandler } from "./api/destinations.js";
+export type { OutboxDestination, OutboxDestinations, OutboxHandler, OutboxPulled } from "./api/destinations.js";
 export { OutboxError, type OutboxErrorCode } from "./api/errors.js";
 export type { DeadReason, OutboxEvent } from "./api/events.js";
 export type { DeadLetterOptions } from "./api/letter-limits.js";
@@ -32,6 +32,7 @@ export type {
 export type { OutboxListOptions } from "./operate/list.js";
 export type { OutboxLogMessage, OutboxLogPage, OutboxReadOptions, OutboxTailOptions, OutboxTrimOptions } from "./operate/log.js";
 export type { DestinationOption } from "./operate/operations.js";
+export type { OutboxOutcomes, OutboxReceived, OutboxReceiveOptions } from "./operate/pull.js";
 export type { OutboxDestinationStats, OutboxStats } from "./operate/stats.js";
 export {
   type DescribesMessages,

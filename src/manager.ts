@@ -17,6 +17,7 @@ import {
   type OutboxTrimOptions,
 } from "./operate/log.js";
 import { type DestinationOption, operations } from "./operate/operations.js";
+import { type OutboxOutcomes, type OutboxReceived, type OutboxReceiveOptions, pullOperations } from "./operate/pull.js";
 import { replacerOf } from "./operate/replace.js";
 import type { OutboxStats } from "./operate/stats.js";
 import { define } from "./storage/native.js";
@@ -204,6 +205,21 @@ export interface OutboxManager<M = unknown, I = M> {
    */
   trim(options: OutboxTrimOptions): Promise<number>;
   /**
+   * Hands out messages of a destination with `pull: true`, under a lease: they are hidden from other consumers until they are settled or the lease
+   * expires. Several consumers may ask at once. Nothing is written, unless a message or a lease has expired: leases are in memory, and end with the
+   * object's life. At most 500 messages are leased at a time. Waits for a transaction that is open, so it can't be called in one.
+   *
+   * @throws TypeError when the object has no such destination
+   */
+  receive(destination: string, options?: OutboxReceiveOptions): Promise<OutboxReceived<M>>;
+  /**
+   * Says what has become of messages that were received, all or some of them, in one commit. @throws OutboxError `lease_expired`, and has settled nothing;
+   * TypeError for an id that is not in the lease, or was settled before.
+   */
+  settle(lease: string, outcomes: OutboxOutcomes): Promise<void>;
+  /** Lets a lease end so many seconds from now. Resolves to when that is. @throws OutboxError `lease_expired`. */
+  extendLease(lease: string, options?: Pick<OutboxReceiveOptions, "visibilityTimeoutSeconds">): Promise<number>;
+  /**
    * Begins a new epoch with the next message, counted from 1. Call it after a point-in-time restore: without it, numbers used after the restored point
    * would be used again.
    */
@@ -283,6 +299,7 @@ export function manager(parts: OutboxContext, emitAfterCommit: Transactions["emi
       }
     },
     ...operations(parts, wake),
+    ...pullOperations(parts),
     ...logOperations(parts, () => ctx.storage.sync()),
   };
   return outbox as unknown as OutboxManager;

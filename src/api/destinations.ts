@@ -7,6 +7,7 @@ import { type DeadLetterOptions, type LetterLimits, letterLimitsOf } from "./let
 import type { OutboxDelivery, OutboxMessage } from "./message.js";
 import { type ClassSettings, checkOnDead, checkOrdering, numberOf, type OnDead, type Ordering, policyOf } from "./options.js";
 import type { RetryOptions, RetryPolicy } from "./retry.js";
+import { within } from "./within.js";
 
 /** A handler: what `toQueue` and the other ready-made destinations return, or a function of one's own. It is called like `sendMessages`. */
 export interface OutboxHandler<M = unknown> {
@@ -60,8 +61,17 @@ interface TakesTypes<T extends string> extends OutboxDestinationOptions {
   types: readonly T[];
 }
 
+/** A destination whose consumers ask for messages, with `receive` and `settle`: no handler is called, and no alarm is set for it. */
+export interface OutboxPulled<T extends string = string> extends Omit<OutboxDestinationOptions, "batchSize" | "timeoutSeconds"> {
+  pull: true;
+  /** How long a message that was received is hidden from other consumers, in seconds, unless `receive` says otherwise. Default 30, from 0.001 to 43,200. */
+  visibilityTimeoutSeconds?: number;
+  /** The values of `msg.type` that it takes. Default: every message. */
+  types?: readonly T[];
+}
+
 /** A named destination with options of its own. */
-export type OutboxDestination<M = unknown, T extends string = TypeOf<M>> = TakesAll<M> | TakesTypes<T>;
+export type OutboxDestination<M = unknown, T extends string = TypeOf<M>> = TakesAll<M> | TakesTypes<T> | OutboxPulled<T>;
 
 /**
  * The destinations of a class, by name: an own property of the instance, so that it is closed over RPC. Each has its own position in the log,
@@ -92,7 +102,23 @@ export interface DestinationSpec {
   readonly ordering: Ordering;
   readonly deadLetters: LetterLimits;
   readonly onDead: OnDead;
+  /** How long what was received is hidden from other consumers, in milliseconds; `null`: it has a handler. */
+  readonly pull: { readonly visibilityMs: number } | null;
 }
+
+/** Of one that is pulled. */
+const PULL_OPTIONS = [
+  "pull",
+  "visibilityTimeoutSeconds",
+  "types",
+  "expiresInSeconds",
+  "retry",
+  "ordering",
+  "deadLetters",
+  "onDead",
+  "from",
+  "formerly",
+];
 
 const OPTIONS = [
   "send",
@@ -107,6 +133,8 @@ const OPTIONS = [
   "from",
   "formerly",
 ];
+/** Twelve hours: the longest visibility timeout of SQS and of Queues. */
+const MOST_HIDDEN_SECONDS = 43_200;
 const NAME_LENGTH = 64;
 const TYPE_LENGTH = 256;
 const MOST_DESTINATIONS = 32;
@@ -116,7 +144,15 @@ const MOST_FORMER = 32;
 /** `sendMessages` as a destination. */
 export function defaultSpec({ batchSize, timeoutSeconds, retry, ordering, deadLetters, onDead }: ClassSettings): DestinationSpec {
   const settings = { batchSize, timeoutSeconds, retry, ordering, deadLetters, onDead };
-  return { name: DEFAULT_DESTINATION, types: null, from: "new", formerly: [], expiresMs: Number.POSITIVE_INFINITY, ...settings };
+  return {
+    name: DEFAULT_DESTINATION,
+    types: null,
+    from: "new",
+    formerly: [],
+    expiresMs: Number.POSITIVE_INFINITY,
+    pull: null,
+    ...settings,
+  };
 }
 
 /**
@@ -146,7 +182,8 @@ export function specsOf(given: unknown, hasSend: boolean, settings: ClassSetting
 function specOf(name: string, given: unknown, settings: ClassSettings): DestinationSpec {
   const argument = `destinations.${name}`;
   if (name === "" || name.length > NAME_LENGTH) throw expected("destinations", `named with 1 to ${NAME_LENGTH} characters`, name);
-  const options = typeof given === "function" ? { send: given } : known(argument, given as object, OPTIONS);
+  const isPulled = (given as { pull?: unknown } | null | undefined)?.pull !== undefined;
+  const options = typeof given === "function" ? { send: given } : known(argument, given as object, isPulled ? PULL_OPTIONS : OPTIONS);
   const {
     send,
     types,
@@ -159,12 +196,15 @@ function specOf(name: string, given: unknown, settings: ClassSettings): Destinat
     onDead = settings.onDead,
     from = "new",
     formerly = [],
+    pull,
+    visibilityTimeoutSeconds,
   } = options as {
-    [Option in keyof OutboxDestinationOptions | "send" | "types"]?: unknown;
+    [Option in keyof OutboxDestinationOptions | "send" | "types" | "pull" | "visibilityTimeoutSeconds"]?: unknown;
   };
-  if (typeof send !== "function") throw expected(`${argument}.send`, "a function", send);
+  if (isPulled && pull !== true) throw expected(`${argument}.pull`, "true, or left out", pull);
+  if (!isPulled && typeof send !== "function") throw expected(`${argument}.send`, "a function", send);
   // A ready-made destination may bring settings of its own.
-  const own = send as { readonly [Option in "batchSize" | "timeoutSeconds" | "ordering"]?: unknown };
+  const own = (send ?? {}) as { readonly [Option in "batchSize" | "timeoutSeconds" | "ordering"]?: unknown };
   const chosen = ordering ?? own.ordering ?? settings.ordering;
   checkOrdering(`${argument}.ordering`, chosen);
   checkOnDead(`${argument}.onDead`, onDead);
@@ -180,9 +220,15 @@ function specOf(name: string, given: unknown, settings: ClassSettings): Destinat
     expiresMs: expires > 0 ? Math.ceil(expires * 1000) : Number.POSITIVE_INFINITY,
     retry: retry === undefined ? settings.retry : policyOf(`${argument}.retry`, { ...settings.retry, ...(retry as object) }),
     ordering: chosen,
+    pull: isPulled ? { visibilityMs: visibilityMsOf(`${argument}.visibilityTimeoutSeconds`, visibilityTimeoutSeconds) } : null,
     deadLetters: letterLimitsOf(`${argument}.deadLetters`, deadLetters as DeadLetterOptions | undefined, settings.deadLetters),
     onDead,
   };
+}
+
+/** How long what was received is hidden, in milliseconds. @throws TypeError that names the option. */
+export function visibilityMsOf(argument: string, seconds: unknown, standard = 30): number {
+  return within(argument, seconds, [standard, 0.001, MOST_HIDDEN_SECONDS]) * 1000;
 }
 
 function namesIn(argument: string, given: unknown, most: number, length: number, least: number): string[] {

@@ -36,7 +36,7 @@ export interface Removal {
 }
 
 /** Cancelling for one destination. */
-export function cancellerOf(parts: OutboxContext, { reader, queue }: Delivery, scan: Scan, wake: () => unknown): Canceller {
+export function cancellerOf(parts: OutboxContext, { reader, queue, pull }: Delivery, scan: Scan, wake: () => unknown): Canceller {
   const { store, delivery } = parts;
   const { memory } = store;
   const { prefix } = reader;
@@ -120,7 +120,7 @@ export function cancellerOf(parts: OutboxContext, { reader, queue }: Delivery, s
     // One that is tried in place of another is not among those of its batch that are to be handed over, but has been given away.
     const isHeld = ({ handed, entries }: Batch): boolean =>
       [...handed, ...entries.filter(({ given }) => given)].some((entry) => entry.position === position);
-    const isInHand = (): boolean => queue.batch !== null && isHeld(queue.batch);
+    const isInHand = (): boolean => pull.has(position) || (queue.batch !== null && isHeld(queue.batch));
     return {
       isTried: () => isInHand() || ((row ? more.attempts : tried(reader.breaker, position)) ?? 0) > 0,
 

@@ -42,6 +42,8 @@ export interface OutboxDestinationStats {
   paused: boolean;
   /** Present where the class does not have the destination any more: what it has yet to get is kept. */
   missing?: true;
+  /** Messages that consumers have received and not yet settled, which are pending or delayed as well: of a destination with `pull: true`. */
+  leased?: number;
 }
 
 /**
@@ -49,7 +51,7 @@ export interface OutboxDestinationStats {
  * aside. Where there are several destinations the counts are sums, so a message counts once for each that has yet to get it; ages, failures
  * and times are those of the one that is worst off, and `paused` is whether all of them are.
  */
-export interface OutboxStats extends Omit<OutboxDestinationStats, "missing"> {
+export interface OutboxStats extends Omit<OutboxDestinationStats, "missing" | "leased"> {
   /** The same of each destination, by name: `default` is `sendMessages`. */
   destinations: Record<string, OutboxDestinationStats>;
   /** The log, where it is retained: the positions of its first and last message (`first` is greater when it is empty), and about how many bytes it takes. */
@@ -86,7 +88,7 @@ export function statsOf(parts: OutboxContext): () => Promise<OutboxStats> {
   };
 }
 
-async function destinationStats({ store }: OutboxContext, { reader, queue, nextAttempt }: Delivery): Promise<OutboxDestinationStats> {
+async function destinationStats({ store }: OutboxContext, { reader, queue, nextAttempt, pull }: Delivery): Promise<OutboxDestinationStats> {
   const { memory, log } = store;
   const { prefix } = reader;
 
@@ -154,5 +156,6 @@ async function destinationStats({ store }: OutboxContext, { reader, queue, nextA
     failures: reader.breaker.failures,
     paused: reader.paused,
     ...(reader.isMissing && { missing: true as const }),
+    ...(reader.isPulled && { leased: pull.count() }),
   };
 }

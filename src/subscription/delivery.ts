@@ -10,6 +10,7 @@ import { afterSuccess, type Breaker, isOver, probeSize } from "./breaker.js";
 import type { Send } from "./call.js";
 import type { DeadMessages } from "./dead-message.js";
 import { outcomesOf } from "./outcome.js";
+import { type Pull, pullOf } from "./pull.js";
 import { type Queue, queueOf } from "./queue.js";
 import { dueAt, lookAgain, type Reader, waits } from "./reader.js";
 import { isPause, settlingOf } from "./settling.js";
@@ -53,6 +54,8 @@ export interface Delivery {
   send: Send | null;
   /** What applies to it. */
   settings: DestinationSettings;
+  /** How long what consumers have received is hidden from others, in milliseconds, where nothing else is said. */
+  visibilityMs: number;
   readonly queue: Queue;
   /** When delivery is to be tried next for what waits now; `NEVER` when nothing does. */
   nextAttempt(): number;
@@ -66,6 +69,8 @@ export interface Delivery {
    * @param deadline when it takes no further batch, and leaves what is due to the next alarm
    */
   run(died: boolean, unguarded: boolean, deadline: number): Promise<void>;
+  /** What its consumers have received, where they ask for messages. */
+  readonly pull: Pull;
   /** Whether a run is under way. */
   readonly isRunning: boolean;
   /** Resolves when no run is under way. */
@@ -99,6 +104,11 @@ export function deliveryOf(
     stepAt = NEVER;
   };
   const { settle, backOff, lease } = settlingOf(store, reader, settings, host, self, cut, committing, () => careful);
+  const release = (): void => {
+    queue.batch = null;
+  };
+  const isStrict = (): boolean => delivery.settings.ordering !== "batch";
+  const pull = pullOf(store, reader, { ...outcomes, versions, take, settle, release, isStrict });
   let active: Promise<void> | null = null;
   let stepAt = NEVER;
   let idleUntil = 0;
@@ -269,6 +279,8 @@ export function deliveryOf(
     send: null,
     settings,
     queue,
+    pull,
+    visibilityMs: 0,
 
     isDue: () => dueAt(reader) <= alarm.now() && (reader.breaker.retryAt === 0 || delivery.nextAttempt() <= alarm.now()),
 

@@ -149,7 +149,7 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
   /** Runs what is due. What becomes due while something is under way is started beside it. */
   async function run(died: boolean, unguarded: boolean): Promise<void> {
     const blamed = all.filter(({ reader }) => reader.breaker.lease);
-    const due = (delivery: Delivery): boolean => delivery.isDue() || all.length === 1;
+    const due = (delivery: Delivery): boolean => !delivery.reader.isPulled && (delivery.isDue() || all.length === 1);
     // One at a time, so that the next death tells which it was.
     const suspects = (blamed.length > 0 ? blamed : died ? all : []).filter(due);
     const deadline = store.now() + RUN_BUDGET_MS;
@@ -264,7 +264,8 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
       return others.some((reader) => takes(reader, msg));
     },
 
-    isInHand: (position) => all.some(({ queue }) => queue.batch?.handed.some((entry) => entry.position === position)),
+    isInHand: (position) =>
+      all.some(({ queue, pull }) => pull.has(position) || queue.batch?.handed.some((entry) => entry.position === position)),
 
     isClosed: () => all.every(({ reader }) => reader.breaker.retryAt === 0),
   };

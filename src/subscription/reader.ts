@@ -19,6 +19,8 @@ export interface Reader {
   unknown: string;
   /** The class does not have the destination any more, or does not have it yet again: nothing is delivered, and nothing is lost. */
   isMissing: boolean;
+  /** Its consumers ask for messages: no alarm is set for it, and nothing is handed over by itself. */
+  isPulled: boolean;
   /** It was dropped, and its dead letters were kept: it takes no message until the class has it again. */
   isDropped: boolean;
   /** The values of `msg.type` that it takes: `null` is every message. */
@@ -109,6 +111,7 @@ export function newReader(name: string, slot: number, ackFloor = 0): Reader {
     prefix: readerPrefix(slot),
     unknown: "",
     isMissing: false,
+    isPulled: false,
     isDropped: false,
     types: null,
     typesHash: 0,
@@ -153,8 +156,8 @@ export function undelivered({ queuedCount, delayedCount, blockedCount }: Reader)
 
 /** Whether any of them may be delivered. */
 export function waits(reader: Reader): boolean {
-  const { paused, isMissing, queuedCount, delayedCount, blockedCount, lanes, heldKeys } = reader;
-  return !paused && !isMissing && (queuedCount + delayedCount > 0 || (blockedCount > 0 && lanes.size > heldKeys));
+  const { paused, isMissing, isPulled, queuedCount, delayedCount, blockedCount, lanes, heldKeys } = reader;
+  return !paused && !isMissing && !isPulled && (queuedCount + delayedCount > 0 || (blockedCount > 0 && lanes.size > heldKeys));
 }
 
 /** The earliest time at which there may be something to do, as far as its messages go; `NEVER` when nothing waits. */

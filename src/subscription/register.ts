@@ -39,6 +39,7 @@ export function register(store: Store, specs: readonly DestinationSpec[], limits
     matched.add(reader);
     reader.name = spec.name;
     reader.isMissing = false;
+    reader.isPulled = spec.pull !== null;
     if (reader.isDropped) reader.typesHash = NEW;
     reader.isDropped = false;
     reader.types = spec.types;
@@ -58,6 +59,7 @@ export function register(store: Store, specs: readonly DestinationSpec[], limits
   const missing = stored.filter((reader) => !matched.has(reader) && memory.position > 0);
   for (const reader of missing) {
     reader.isMissing = true;
+    reader.isPulled = false;
     reader.letterLimits = limits;
     if (reader.isDropped) reader.types = new Set();
     if (reader.isDropped) continue;

@@ -7,6 +7,7 @@ import { LIMITS } from "./limits.ts";
 import { LOG } from "./log.ts";
 import { MESSAGES } from "./messages.ts";
 import type { Mutation } from "./mutation.ts";
+import { PULL } from "./pull.ts";
 import { PURE } from "./pure.ts";
 import { READERS } from "./readers.ts";
 import { REPORTS } from "./reports.ts";
@@ -21,6 +22,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...LIMITS,
   ...LOG,
   ...MESSAGES,
+  ...PULL,
   ...PURE,
   ...FOUND,
   ...READERS,

@@ -1,0 +1,229 @@
+/** Pull: a reader whose consumers ask for messages, get them under a lease, and say later what has become of each. */
+
+import { expected, OutboxError } from "../api/errors.js";
+import type { OutboxMessage } from "../api/message.js";
+import { payloadOf, present } from "../storage/message.js";
+import type { Store } from "../storage/store.js";
+import { type Batch, type Entry, handedOver } from "./batch.js";
+import type { Outcomes } from "./outcome.js";
+import { lookAgain, type Reader, releaseBatch } from "./reader.js";
+import { idOf } from "./reporting.js";
+import type { Settling } from "./settling.js";
+import type { Versions } from "./versions.js";
+
+/** So many waiting messages are looked through for some that can be handed out: what is leased, or behind a leased message of its key, is passed over. */
+const MOST_LOOKED = 1000;
+/** So many messages may be leased at a time. */
+const MOST_LEASED = 500;
+
+/** What a consumer gets. */
+export interface Received {
+  readonly messages: OutboxMessage[];
+  /** Names these messages in `settle` and `extend`. */
+  readonly lease: string;
+  /** When they are handed out again unless they are settled, in milliseconds since the Unix epoch. */
+  readonly expiresAt: number;
+}
+
+/** What becomes of a message that was received. */
+export type Verdict =
+  | { readonly type: "ack" }
+  | { readonly type: "reject"; readonly cause: unknown }
+  | { readonly type: "retry"; readonly cause: unknown; readonly delayMs: number | undefined; readonly countAttempt: boolean };
+
+/** Leases of one destination. They are in memory only: with the object's life all of them end, and what was leased is handed out again. */
+export interface Pull {
+  /** Hands out up to `limit` messages. Writes only where a message has expired, or the lease of one. */
+  receive(limit: number, visibilityMs: number): Promise<Received>;
+  /** Whether it gave out this lease, which may have expired. */
+  knows(lease: string): boolean;
+  /** Does with messages of a lease what the verdicts say, by their ids, in one commit. @throws OutboxError `lease_expired`. */
+  settle(lease: string, verdicts: ReadonlyMap<string, Verdict>): Promise<void>;
+  /** Makes a lease end so much later from now on. Returns when it ends. @throws OutboxError `lease_expired`. */
+  extend(lease: string, visibilityMs: number): number;
+  /** Whether the message at a position is leased. */
+  has(position: number): boolean;
+  /** How many messages are leased. */
+  count(): number;
+  /** Ends every lease. */
+  endAll(): void;
+}
+
+interface Lease {
+  expiresAt: number;
+  /** What is left of it, by id. */
+  readonly messages: Map<string, { readonly position: number; readonly key: string | undefined }>;
+}
+
+/** What it needs of the delivery of its reader. */
+interface Parts extends Pick<Outcomes, "fail" | "bury">, Pick<Settling, "settle"> {
+  readonly versions: Versions;
+  take(limit: number, onePerKey: boolean, allowIsolated: boolean): Promise<Batch>;
+  /** The batch that was taken is in nobody's hands. */
+  release(): void;
+  isStrict(): boolean;
+}
+
+function gone(): OutboxError {
+  return new OutboxError("lease_expired", "The lease has expired, or the object has restarted since: its messages are handed out again.");
+}
+
+export function pullOf(store: Store, reader: Reader, { versions, take, settle, fail, bury, release, isStrict }: Parts): Pull {
+  /** One after the other: each looks at what is stored, and changes it. */
+  let last: Promise<unknown> = Promise.resolve();
+  const leases = new Map<string, Lease>();
+  const life = crypto.randomUUID();
+  let count = 0;
+
+  function alone<R>(work: () => Promise<R>): Promise<R> {
+    const done = last.then(work);
+    last = done.catch(() => {});
+    return done;
+  }
+
+  /** @throws OutboxError when it has expired. */
+  function leaseOf(name: string): Lease {
+    const lease = leases.get(name);
+    if (lease && lease.expiresAt > store.now()) return lease;
+    throw gone();
+  }
+
+  const leased = (): { position: number; key: string | undefined; expiresAt: number }[] =>
+    [...leases.values()].flatMap(({ messages, expiresAt }) => [...messages.values()].map((each) => ({ ...each, expiresAt })));
+
+  /** Everything that is due, as it is stored now. */
+  function look(): Promise<Batch> {
+    // What has been handed out is still there.
+    lookAgain(reader);
+    return take(MOST_LOOKED, false, true);
+  }
+
+  /** What is leased stays where it is, so that its lease finds it again; and so does what follows a message of its key that stays. */
+  function keepInPlace({ entries }: Batch, settled: ReadonlySet<Entry>): void {
+    const positions = new Set(leased().map(({ position }) => position));
+    const keys = new Set<string>();
+    for (const entry of [...entries].sort((a, b) => a.position - b.position)) {
+      const { key } = entry.more;
+      if (settled.has(entry) || (entry.fate === "dead" && !positions.has(entry.position))) continue;
+      if (entry.fate && !positions.has(entry.position) && !(key !== undefined && keys.has(key))) continue;
+      delete entry.fate;
+      if (key !== undefined) keys.add(key);
+    }
+  }
+
+  /** Settles what has got a fate; the rest stays where it is. */
+  async function settleSome(batch: Batch, isNeeded: boolean, settled: ReadonlySet<Entry> = new Set()): Promise<void> {
+    lookAgain(reader);
+    keepInPlace(batch, settled);
+    if (isNeeded) await settle(batch, batch.isCut);
+    release();
+    releaseBatch(reader);
+  }
+
+  function shown(entry: Entry): OutboxMessage {
+    entry.attempts = handedOver(reader, entry) + 1;
+    const current = entry.current ?? versions.current(entry);
+    const message = entry.given && !current?.made ? { ...entry, msg: payloadOf(entry.stored) } : entry;
+    return present(message, entry.attempts, undefined, current);
+  }
+
+  /** Messages that can be handed out, in order: none of a key of which an earlier one is. */
+  function choose(batch: Batch, limit: number): Entry[] {
+    const all = leased();
+    const known = new Set(all.map(({ position }) => position));
+    const busy = new Set(all.map(({ key }) => key));
+    const isStrictOrder = isStrict();
+    const chosen: Entry[] = [];
+    const mine = new Set<string | undefined>();
+    for (const entry of batch.handed) {
+      const { key } = entry.more;
+      if (known.has(entry.position) || chosen.length >= limit) continue;
+      if (key !== undefined && (busy.has(key) || (isStrictOrder && mine.has(key)))) continue;
+      mine.add(key);
+      chosen.push(entry);
+    }
+    return chosen;
+  }
+
+  /** A message whose lease has expired has failed: that is stored, and it can be handed out again. */
+  async function expire(): Promise<void> {
+    const over = [...leases].filter(([, { expiresAt }]) => expiresAt <= store.now());
+    if (over.length === 0) return;
+    const positions = new Set(over.flatMap(([, { messages }]) => [...messages.values()].map(({ position }) => position)));
+    const batch = await look();
+    const failed = batch.entries.filter(({ position }) => positions.has(position));
+    for (const entry of failed) {
+      entry.attempts = handedOver(reader, entry) + 1;
+      fail(entry, entry.more, new Error("Its lease has expired."), 0);
+    }
+    await settleSome(batch, true, new Set(failed));
+    for (const [name] of over) leases.delete(name);
+  }
+
+  async function receive(limit: number, visibilityMs: number): Promise<Received> {
+    for (;;) {
+      while (store.open) await store.open;
+      await expire();
+      const room = Math.min(limit, MOST_LEASED - leased().length);
+      const batch = reader.paused ? null : await look();
+      const chosen = batch ? versions.bring(choose(batch, room), store.now()) : [];
+      const messages = chosen.map(shown);
+      // Those that have expired, or of which this deployment could make nothing. What waits behind another message can stay.
+      const isNeeded = batch?.entries.some(({ fate }) => fate === "dead") === true;
+      const name = `${reader.name}:${++count}:${life}`;
+      const expiresAt = store.now() + visibilityMs;
+      if (messages.length > 0) {
+        const entries = chosen.map((entry) => [idOf(entry), { position: entry.position, key: entry.more.key }] as const);
+        leases.set(name, { expiresAt, messages: new Map(entries) });
+      }
+      if (batch) await settleSome(batch, isNeeded || batch.isCut);
+      // Nothing of what was looked at is for this destination, or all of it has just been set aside: there may be more.
+      if (messages.length === 0 && batch && (isNeeded || batch.isCut)) continue;
+      return { messages, lease: name, expiresAt };
+    }
+  }
+
+  return {
+    receive: (limit, visibilityMs) => alone(() => receive(limit, visibilityMs)),
+
+    knows: (name) => name.startsWith(`${reader.name}:`),
+
+    settle: (name, verdicts) =>
+      alone(async () => {
+        while (store.open) await store.open;
+        const lease = leaseOf(name);
+        for (const id of verdicts.keys()) if (!lease.messages.has(id)) throw expected("id", "that of a message of this lease", id);
+        if (verdicts.size === 0) return;
+        const batch = await look();
+        const settled = new Set<Entry>();
+        for (const entry of batch.entries) {
+          const id = idOf(entry);
+          const verdict = verdicts.get(id);
+          if (!verdict || lease.messages.get(id)?.position !== entry.position) continue;
+          settled.add(entry);
+          entry.attempts = handedOver(reader, entry) + 1;
+          if (verdict.type === "ack") entry.fate = "gone";
+          else if (verdict.type === "reject") bury(entry, "rejected", verdict.cause);
+          else fail(entry, entry.more, verdict.cause, verdict.delayMs, verdict.countAttempt);
+        }
+        // Dropped meanwhile, or behind more messages than are looked at.
+        if (settled.size < verdicts.size) {
+          await settleSome(batch, false);
+          throw gone();
+        }
+        await settleSome(batch, true, settled);
+        for (const id of verdicts.keys()) lease.messages.delete(id);
+        if (lease.messages.size === 0) leases.delete(name);
+      }),
+
+    extend(name, visibilityMs) {
+      const lease = leaseOf(name);
+      lease.expiresAt = store.now() + visibilityMs;
+      return lease.expiresAt;
+    },
+
+    has: (position) => leased().some((each) => each.position === position && each.expiresAt > store.now()),
+    count: () => leased().filter(({ expiresAt }) => expiresAt > store.now()).length,
+    endAll: () => leases.clear(),
+  };
+}
