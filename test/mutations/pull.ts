@@ -34,7 +34,7 @@ export const PULL: readonly Mutation[] = [
     within: "keepInPlace",
     find: "if (key !== undefined) keys.add(key);",
     replace: "",
-    finders: [stories],
+    finders: [runtime("pull", "waits for a time")],
   },
   {
     name: "moves what is leased",
@@ -42,7 +42,7 @@ export const PULL: readonly Mutation[] = [
     within: "keepInPlace",
     find: "const positions = new Set(leased().map(({ position }) => position));",
     replace: "const positions = new Set<number>();",
-    finders: [stories],
+    finders: [runtime("pull", "where it is")],
   },
   {
     name: "does not count a lease that expires",

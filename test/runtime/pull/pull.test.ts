@@ -1,7 +1,7 @@
 /** Destinations that are pulled: leases, verdicts, order per key, and what the object's end means. */
 import { DurableObject } from "cloudflare:workers";
 import { expect, it } from "vitest";
-import { type OutboxOptions, type OutboxReceived, withTransactionalOutbox } from "../../../src/index.ts";
+import { type OutboxManager, type OutboxOptions, type OutboxReceived, withTransactionalOutbox } from "../../../src/index.ts";
 import { forward } from "../support/clock.ts";
 import { again, type Backend, crash, declared, inside, native, onBothBackends, type Stub } from "../support/harness.ts";
 import { counted, type Ledger } from "../support/ledger.ts";
@@ -71,13 +71,16 @@ onBothBackends("a destination that is pulled", (backend) => {
     const first = await receive(stub);
     expect(msgs(await receive(stub))).toEqual([]);
     forward(61);
+    const isRefused = (outbox: OutboxManager) =>
+      expect(outbox.settle(first.lease, { acks: ids(first) })).rejects.toMatchObject({ code: "lease_expired" });
+    await inside(stub, (_, outbox) => isRefused(outbox));
     const second = await receive(stub);
     expect(second.messages.map(({ msg, attempts }) => [msg, attempts])).toEqual([
       [1, 2],
       [2, 2],
     ]);
     await inside(stub, async (_, outbox) => {
-      await expect(outbox.settle(first.lease, { acks: ids(first) })).rejects.toMatchObject({ code: "lease_expired" });
+      await isRefused(outbox);
       await expect(outbox.extendLease(first.lease)).rejects.toMatchObject({ code: "lease_expired" });
     });
     await settle(stub, second, { acks: ids(second) });
@@ -127,6 +130,36 @@ onBothBackends("a destination that is pulled", (backend) => {
       await settle(stub, next, { acks: ids(next) });
     }
     expect(await statsOf(stub)).toMatchObject({ pending: 0, delayed: 0, blocked: 0, leased: 0, dead: 1 });
+  });
+
+  it("lets nothing that waits for a time go before an earlier message of its key", async () => {
+    const stub = jobsOf(backend);
+    await send(stub, ["a1", "a"], ["a2", "a"]);
+    await inside(stub, (_, outbox) => outbox.send("a3", { key: "a", delaySeconds: 5 }));
+    await send(stub, ["c"]);
+    const first = await receive(stub);
+    expect(msgs(first)).toEqual(["a1", "c"]);
+    await settle(stub, first, { acks: ids(first) });
+    forward(10);
+    const second = await receive(stub);
+    expect(msgs(second)).toEqual(["a2"]);
+    await settle(stub, second, { acks: ids(second) });
+    expect(msgs(await receive(stub))).toEqual(["a3"]);
+  });
+
+  it("keeps what is leased where it is, whatever becomes of others of its key", async () => {
+    const stub = jobsOf(backend, { ordering: "batch" });
+    await send(stub, ["a1", "a"], ["a2", "a"], ["b", "b"]);
+    const first = await receive(stub, 2);
+    const [a1, a2] = ids(first) as [string, string];
+    await settle(stub, first, { retries: [{ id: a2, delaySeconds: 60 }] });
+    const second = await receive(stub);
+    expect(msgs(second)).toEqual(["b"]);
+    await settle(stub, second, { acks: ids(second) });
+    await settle(stub, first, { acks: [a1] });
+    expect(msgs(await receive(stub))).toEqual([]);
+    forward(61);
+    expect(msgs(await receive(stub))).toEqual(["a2"]);
   });
 
   it("with full batches hands out several messages of a key to one consumer, and none to another", async () => {
