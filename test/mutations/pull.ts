@@ -56,7 +56,7 @@ export const PULL: readonly Mutation[] = [
     name: "sets an alarm for what is pulled",
     file: "subscription/reader.ts",
     within: "waits",
-    find: " && !reader.isPulled",
+    find: " && !isPulled",
     replace: "",
     finders: [runtime("pull", "sets no alarm")],
   },
