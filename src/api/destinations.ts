@@ -52,6 +52,7 @@ interface TakesAll<M> extends OutboxDestinationOptions {
   /** Sends messages: looked up at each call, so that a spy or a reassignment works. */
   send: OutboxHandler<M>;
   types?: undefined;
+  pull?: undefined;
 }
 
 /** What takes messages of some types. Its handler is not checked against them. */
@@ -59,11 +60,13 @@ interface TakesTypes<T extends string> extends OutboxDestinationOptions {
   send: OutboxHandler<never>;
   /** The values of `msg.type` that it takes: 1 to 1,000 strings of 1 to 256 characters. Default: every message. */
   types: readonly T[];
+  pull?: undefined;
 }
 
 /** A destination whose consumers ask for messages, with `receive` and `settle`: no handler is called, and no alarm is set for it. */
 export interface OutboxPulled<T extends string = string> extends Omit<OutboxDestinationOptions, "batchSize" | "timeoutSeconds"> {
   pull: true;
+  send?: undefined;
   /** How long a message that was received is hidden from other consumers, in seconds, unless `receive` says otherwise. Default 30, from 0.001 to 43,200. */
   visibilityTimeoutSeconds?: number;
   /** The values of `msg.type` that it takes. Default: every message. */
