@@ -5,6 +5,7 @@ import { DELIVERY } from "./delivery.ts";
 import { FOUND } from "./found.ts";
 import { LIMITS } from "./limits.ts";
 import { LOG } from "./log.ts";
+import { LOG_HTTP } from "./log-http.ts";
 import { MESSAGES } from "./messages.ts";
 import type { Mutation } from "./mutation.ts";
 import { PULL } from "./pull.ts";
@@ -21,6 +22,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...ALARMS,
   ...LIMITS,
   ...LOG,
+  ...LOG_HTTP,
   ...MESSAGES,
   ...PULL,
   ...PURE,

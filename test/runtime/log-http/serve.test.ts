@@ -153,6 +153,12 @@ onBothBackends("a log that is served", (backend) => {
     const { status, body, next } = await ask(restored, `?offset=${before.next}`);
     expect([status, body]).toEqual([200, JSON.stringify(range(10, 19))]);
     expect(next > undone.next).toBe(true);
+    // The message at its position has been deleted: the next one tells.
+    await drained(restored);
+    await inside(restored, (_, outbox) => outbox.trim({ before: 9 }));
+    expect((await ask(restored, `?offset=${undone.next}`)).status).toBe(410);
+    const time = next.slice(0, 12);
+    expect((await ask(restored, `?offset=${time}_0000000000000008`)).body).toBe(JSON.stringify(range(13, 19)));
   });
 
   it("lets a long-poll wait for the next message", async () => {

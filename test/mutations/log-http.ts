@@ -1,0 +1,130 @@
+/** Mistakes in the log over HTTP, in offsets and in the ids of epochs. */
+import { type Mutation, runtime, unit } from "./mutation.ts";
+
+const served = (title: string) => runtime("serve", title);
+
+export const LOG_HTTP: readonly Mutation[] = [
+  {
+    name: "lets in who is not refused",
+    file: "log-http/serve.ts",
+    within: "serveLog",
+    find: "if (allowed !== true)",
+    replace: "if (allowed === false)",
+    finders: [served("asks first")],
+  },
+  {
+    name: "does not wait for what authorize decides",
+    file: "log-http/serve.ts",
+    within: "serveLog",
+    find: "await options.authorize(request)",
+    replace: "options.authorize(request) && true",
+    finders: [served("asks first")],
+  },
+  {
+    name: "serves what an open transaction may take back",
+    file: "log-http/chunk.ts",
+    within: "chunkAfter",
+    find: "committed: true",
+    replace: "committed: false",
+    finders: [served("may yet take back")],
+  },
+  {
+    name: "goes on behind messages that have been deleted",
+    file: "log-http/offset.ts",
+    within: "isThere",
+    find: "if (position < page.earliest - 1) return false;",
+    replace: "",
+    finders: [served("have been deleted")],
+  },
+  {
+    name: "goes on behind what a restore has undone, where its position is used again",
+    file: "log-http/offset.ts",
+    within: "isThere",
+    find: "return position > base ? time === timeOf(next.source) : time <= timeOf(next.source);",
+    replace: "return true;",
+    finders: [served("restore has undone")],
+  },
+  {
+    name: "goes on behind what a restore has undone, where nothing is",
+    file: "log-http/offset.ts",
+    within: "isThere",
+    find: "position === page.next - 1 && time",
+    replace: "time",
+    finders: [served("restore has undone")],
+  },
+  {
+    name: "knows a place by the name of one epoch alone",
+    file: "log-http/offset.ts",
+    within: "isThere",
+    find: "if (ownTime > time) return false;",
+    replace: "if (ownTime) return false;",
+    finders: [served("across newEpoch")],
+  },
+  {
+    name: "offsets begin with the position",
+    file: "log-http/offset.ts",
+    within: "textOf",
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the source of a template.
+    find: '${String(position).padStart(16, "0")}',
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the source of a template.
+    replace: "${position}",
+    finders: [unit("log-http", "offsets sort")],
+  },
+  {
+    name: "an epoch begins when the clock says",
+    file: "log/epoch.ts",
+    within: "epochAfter",
+    find: "Math.max(now, Number.parseInt(epochTime(before), 16) + 1)",
+    replace: "now",
+    finders: [unit("log-http", "an epoch is a UUID")],
+  },
+  {
+    name: "a new epoch does not know the one before",
+    file: "storage/store.ts",
+    within: "store.beginEpoch",
+    find: "epochAfter(memory.epoch, now())",
+    replace: 'epochAfter("", now() - 3_600_000)',
+    finders: [served("across newEpoch")],
+  },
+  {
+    name: "a cursor repeats the client's",
+    file: "log-http/cursor.ts",
+    within: "cursorAfter",
+    find: "if (own < current)",
+    replace: "if (own <= current)",
+    finders: [unit("log-http", "a cursor counts")],
+  },
+  {
+    name: "takes one form of a page for another",
+    file: "log-http/serve.ts",
+    within: "cached",
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the source of a template.
+    find: '"end:" : ""}${variant}',
+    replace: '"end:" : ""}',
+    finders: [served("answers 304")],
+  },
+  {
+    name: "skips a message that can't be represented",
+    file: "log-http/chunk.ts",
+    within: "chunkOf",
+    find: "if (last) return { parts, next: behind(last), isUpToDate: false };",
+    replace: "if (last) continue;",
+    finders: [served("can't represent")],
+  },
+  {
+    name: "a stream goes on when its client has gone",
+    file: "log-http/events.ts",
+    within: "eventStream",
+    find: "cancel: end,",
+    replace: "",
+    finders: [served("client has gone")],
+  },
+  {
+    name: "a stream begins anew where an EventSource goes on",
+    file: "log-http/request.ts",
+    within: "askedIn",
+    find: '(live === "sse" && headers.get("Last-Event-ID")) || given',
+    replace: "given",
+    finders: [served("goes on from the last id")],
+  },
+];
