@@ -19,6 +19,7 @@ interface Env {
   RECEIVER: Fetcher;
   /** The names of the destinations that this deployment has. */
   NAMES: string[];
+  TIMEOUT_SECONDS: number;
   OUTBOX_MANAGER: OutboxManager<Message>;
 }
 
@@ -29,7 +30,12 @@ class NamedBox extends DurableObject<Env> {
   destinations: OutboxDestinations<Message> = Object.fromEntries(
     this.env.NAMES.map((name) => [
       name,
-      { send: this.#sendTo(name), timeoutSeconds: 2, ...(name === "even" && { types: ["even" as const] }), from: "start" as const },
+      {
+        send: this.#sendTo(name),
+        timeoutSeconds: this.env.TIMEOUT_SECONDS,
+        ...(name === "even" && { types: ["even" as const] }),
+        from: "start" as const,
+      },
     ]),
   );
 

@@ -38,7 +38,7 @@ function expectDelay(stub: Stub, number: number, ms: number): void {
 }
 
 /** Runs a test that must do something before the platform, or the outbox in its stead, repeats the first alarm. */
-const beforeRetry = (test: () => Promise<void>) => unhurried(RETRY_MS, test);
+const beforeRetry = (test: () => Promise<void>) => unhurried(RETRY_MS, test, 1.4);
 /** When what is to come before the retry must be over: well before it, because a busy platform begins it before others see that. */
 const retryOf = (stub: Stub): number => (alarmsOf(stub)[0]?.at ?? 0) + RETRY_MS;
 const RETRY_MS = 1000;
