@@ -128,8 +128,12 @@ it("what is read, forwards and backwards, and what a tail yields over all lives 
     const readAll = async (outbox: Box["outbox"], limit: number, direction: "forward" | "backward", from?: number) => {
       const all: { position: number; n: number }[] = [];
       for (let next = from; ; ) {
-        const page = await outbox.read({ limit, direction, ...(next !== undefined && { from: next }) });
+        const committed = limit === 17;
+        const page = await outbox.read({ limit, direction, committed, ...(next !== undefined && { from: next }) });
         expect(page.messages.length).toBeLessThanOrEqual(limit);
+        const epochs = page.messages.map(({ source }) => source.slice(source.lastIndexOf(":") + 1));
+        if (direction === "backward") epochs.reverse();
+        expect([...epochs, page.epoch]).toEqual([...epochs, page.epoch].sort());
         all.push(...page.messages.map(({ position, msg }) => ({ position, n: msg })));
         if (page.upToDate) return { all, earliest: page.earliest };
         expect(page.next).not.toBe(next);
