@@ -101,7 +101,9 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
   async function work(died: boolean, unguarded = false): Promise<void> {
     for (const chore of core.chores) await chore.run();
     if (letters.isDue()) await letters.run();
-    if ((core.chores.length === 0 && store.otherWorkAt() === NEVER) || delivery.isDue()) await delivery.run(died, unguarded);
+    const isOnly = core.chores.length === 0 && store.otherWorkAt() === NEVER;
+    // What a run has in hand is due until it is settled: setting the alarm for it would start this again at once.
+    if (isOnly || delivery.isDue() || delivery.isRunning) await delivery.run(died, unguarded);
     else await wake();
     // What has died in this run may be more than is kept.
     if (letters.isDue()) await letters.run();

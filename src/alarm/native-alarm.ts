@@ -10,6 +10,8 @@ import { LATE_MS, type Watch } from "./watch.js";
 
 /** How long after its handler has returned, in milliseconds, the platform may still repeat a call, because not all of it is durable. */
 const SETTLING_MS = 1000;
+/** The same, in milliseconds, of a call that it does not repeat: shorter, because the timer keeps the object in memory. */
+const RETURNING_MS = 100;
 
 /** No call is settling. */
 const NOTHING: { readonly time: number } = { time: 0 };
@@ -35,15 +37,15 @@ export interface NativeAlarmOwner {
   readonly platformWillRetry: boolean;
   /** The earliest time for which this life has set the alarm. */
   readonly firstSetAt: number;
-  /** No alarm is set before this, in milliseconds since the Unix epoch. */
-  earliestAt(): number;
+  /** The object's own alarm is not set before this, in milliseconds since the Unix epoch. */
+  earliestOwnAt(): number;
   /** The time of the outbox's alarm that is firing, is still set, or may be called again, or 0: while nothing waits, the header names it. */
   outboxAlarmLeft(): number;
   /** Whether a call at this time is the outbox's, or both sides'. */
   isShared(firingAt: number): boolean;
   /** After a start: what it is set to. */
   load(nativeAlarmAt: number, wakeAt: number): void;
-  /** When the outbox is to be woken. `isForced`: set it although the platform would repeat its call. */
+  /** When the outbox is to be woken, or `NEVER`. `isForced`: set the alarm for it although the platform would repeat its call. */
   setWake(wakeAt: number, isForced?: boolean): void;
   /** Sets the alarm to what both sides need. Returns a promise where it had to be set, and nothing where it is right. */
   sync(): Promise<void> | undefined;
@@ -59,8 +61,8 @@ export interface NativeAlarmOwner {
   expectRetry(due: number): void;
   /** A call begins. */
   began(fired: Fired): void;
-  /** Everything within the call has ended. `isDone`: the platform needs not call again. */
-  ended(firingAt: number, isDone: boolean): void;
+  /** Everything within the call has ended. `isDone`: it was the outbox's, and the platform needs not call again. */
+  ended(fired: Pick<Fired, "firingAt" | "isShared">, isDone: boolean): void;
   /** The object's `deleteAll()` has deleted it. */
   forget(): void;
   /** Returns what restores what is not in memory, when a transaction rolls back. */
@@ -89,6 +91,8 @@ export function nativeAlarmOf(
   let lastFiredAt = 0;
   /** The outbox's alarm whose handler has returned, while the platform would repeat it if the isolate died: it is not over before all is durable. */
   let settling = NOTHING;
+  /** How many calls of the outbox's alarm have returned a moment ago: to the platform the last one may still be under way. */
+  let returning = 0;
   /** The object's own alarm was set behind one of the outbox's, which may have been lost before. */
   let isUnsure = false;
 
@@ -109,21 +113,32 @@ export function nativeAlarmOf(
     return wakeAt === NEVER ? nativeAlarmAt === due || nativeAlarmAt === time || (stays && covers) : covers;
   }
 
-  /** A call of the outbox's alarm returns: a header that is written before the platform has counted it as over must still name it. */
+  /**
+   * A call of the outbox's alarm returns, and the platform has not counted it as over yet.
+   *
+   * @param time of the alarm if the platform may repeat it: a header that is written meanwhile must still name it. Otherwise 0
+   */
   function settle(time: number): void {
     const settled = { time };
     settling = settled;
-    timers.after(SETTLING_MS, () => {
+    returning++;
+    timers.after(time > 0 ? SETTLING_MS : RETURNING_MS, () => {
       settled.time = 0;
+      returning--;
     });
+  }
+
+  /** No alarm is set before this. Outside a call the alarm that fired last no longer matters, which a clock that was ahead would put far off. */
+  function earliestAt(isCalled: boolean): number {
+    return isCalled || lastFiredAt < store.now() + LATE_MS ? lastFiredAt + 1 : 0;
   }
 
   const native: { -readonly [Name in keyof NativeAlarmOwner]: NativeAlarmOwner[Name] } = {
     platformWillRetry: false,
     firstSetAt: NEVER,
 
-    // Outside a call the alarm that fired last no longer matters, which a clock that was ahead would put far off.
-    earliestAt: () => (call.isOpen || lastFiredAt < store.now() + LATE_MS ? lastFiredAt + 1 : 0),
+    // For messages the watch stands in, should the platform lose an alarm that is set as a call returns. For the object's own nobody does.
+    earliestOwnAt: () => earliestAt(call.isOpen || returning > 0),
 
     outboxAlarmLeft() {
       if (native.platformWillRetry) return call.firingAt;
@@ -147,7 +162,8 @@ export function nativeAlarmOf(
     },
 
     setWake(wakeAt, isForced) {
-      if (isForced) native.platformWillRetry = false;
+      // With nothing to be set, nothing takes the place of the repetition.
+      if (isForced && wakeAt < NEVER) native.platformWillRetry = false;
       state.wakeAt = wakeAt;
     },
 
@@ -157,7 +173,7 @@ export function nativeAlarmOf(
       const now = store.now();
       // Where the platform would not repeat the call, it is set for what follows should the object's own handler die.
       const due = own.dueAt();
-      const time = Math.max(Math.min(state.wakeAt, due), now + 1, native.earliestAt());
+      const time = Math.max(Math.min(state.wakeAt, due), now + 1, earliestAt(call.isOpen));
       const late = isLate();
       if (isRight(time, due, now, late)) return;
       state.nativeAlarmAt = time;
@@ -226,8 +242,8 @@ export function nativeAlarmOf(
       if (isShared && state.nativeAlarmAt !== state.outboxAlarmAt) state.outboxAlarmAt = firingAt;
     },
 
-    ended(firingAt, isDone) {
-      if (native.platformWillRetry && isDone) settle(firingAt);
+    ended({ firingAt, isShared }, isDone) {
+      if (isShared) settle(native.platformWillRetry && isDone ? firingAt : 0);
       native.platformWillRetry = false;
       // An alarm whose time has passed during the call may have been taken by it.
       const isWanted = Math.min(state.wakeAt, memory.ownAlarm?.due ?? NEVER) < NEVER;

@@ -55,7 +55,7 @@ export function ownMethodsOf(
 
   async function setOwn(alarm: OwnAlarm | null, write: (time: number) => Promise<void>): Promise<void> {
     // What is not after the alarm that fired last the platform may lose.
-    const due = alarm ? Math.max(alarm.time, native.earliestAt()) : NEVER;
+    const due = alarm ? Math.max(alarm.time, native.earliestOwnAt()) : NEVER;
     own.set(alarm && { ...alarm, due });
     if (memory.wakeAt === NEVER) {
       const { nativeAlarmAt, outboxAlarmAt, outboxAlarmAtRest } = memory;
@@ -96,7 +96,7 @@ export function ownMethodsOf(
         const time = Math.trunc(Number(scheduledTime));
         if (!(time > 0 && time < LAST_DATE) || typeof scheduledTime === "boolean") throw expected("scheduledTime", "a time", scheduledTime);
         const alarm = ownAlarmAt(Math.max(time, store.now()));
-        return setOwn(alarm, (due) => store.native.setAlarm(due > native.earliestAt() ? scheduledTime : due, options));
+        return setOwn(alarm, (due) => store.native.setAlarm(due > native.earliestOwnAt() ? scheduledTime : due, options));
       },
 
       async deleteAlarm(options) {

@@ -178,7 +178,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, host: AlarmH
         if (!isDue && call.isDue(memory.wakeAt)) await deliver(false);
         await handler.ended();
       } finally {
-        native.ended(call.firingAt, isShared && call.thrown === null);
+        native.ended({ firingAt: call.firingAt, isShared }, isShared && call.thrown === null);
         call.end();
         sync();
         call.close();

@@ -356,6 +356,28 @@ const FOUND: readonly (readonly [string, readonly Command[], Partial<Setting>?])
     ],
     { backend: "sqlite", parameters: 1, deadMessage: "writes" },
   ],
+  [
+    "an own alarm that is set while a call of the outbox's is not over for the platform is not lost to a clock that was turned back",
+    [
+      { do: "own set", seconds: 1 },
+      { do: "put", extra: {} },
+      { do: "wait", seconds: 0 },
+      { do: "jump", seconds: -3600 },
+      { do: "own set", seconds: 1 },
+    ],
+    { commits: "slow" },
+  ],
+  [
+    "a call that has dead letters to keep an eye on waits at rest for what a run has in hand, beside the object's own alarm",
+    [
+      { do: "remove", extra: { key: "b", delay: 30, expires: 2 } },
+      { do: "put", extra: {} },
+      { do: "wait", seconds: 10 },
+      { do: "own set", seconds: 1 },
+      { do: "put", extra: { key: "b" } },
+    ],
+    { parameters: 2, alarms: "very late", commits: "slow", options: { deadLetters: { expiresInSeconds: 10 } } },
+  ],
 ];
 
 it.each(FOUND.map(([title, commands, setting = {}]) => ({ title, commands, setting })))("$title", async ({ commands, setting }) => {
@@ -403,3 +425,20 @@ it.each(["sqlite", "kv"] as const)(
     }
   },
 );
+
+it("an alarm of the outbox that is repeated after a handler that paused has failed is not the object's own", async () => {
+  for (let steps = 1; ; steps++) {
+    const story = new Story({ backend: "sqlite", tempo: "split", parameters: 1, commits: "slow", seed: 4 });
+    story.rough = true;
+    await perform(story, { do: "ask in handler", step: { step: "pause" } });
+    await perform(story, { do: "partial", count: 1 });
+    await perform(story, { do: "put", extra: {} });
+    await perform(story, { do: "crash in", steps });
+    await perform(story, { do: "wait", seconds: 0.05 });
+    // The header is written in the moment in which the handler has returned and its call is not over.
+    await perform(story, { do: "put and unconfirmed", extra: { key: "a" } });
+    const crashed = story.world.crashes > 0;
+    expect(await finish(story), `a crash in ${steps} steps`).toEqual([]);
+    if (!crashed) return;
+  }
+});

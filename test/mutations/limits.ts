@@ -94,7 +94,7 @@ export const LIMITS: readonly Mutation[] = [
     name: "never sets an alarm before one that fired under a wrong clock",
     file: "alarm/native-alarm.ts",
     within: "earliestAt",
-    find: "call.isOpen || lastFiredAt < store.now() + LATE_MS ? lastFiredAt + 1 : 0",
+    find: "isCalled || lastFiredAt < store.now() + LATE_MS ? lastFiredAt + 1 : 0",
     replace: "lastFiredAt + 1",
     finders: [model("limits", "a clock")],
   },
