@@ -49,6 +49,7 @@ async function testedOnce(copy: string, { layer, files, titles, patient }: Tests
       ...process.env,
       ...{ VITE_SEED: seed, VITE_RUNS: STORIES, VITE_PROOF: "", TEST_RESULTS: "", NO_COLOR: "1" },
       IN_NODE: layer === "runtime" ? "" : "1",
+      VITE_BACKENDS: "both",
       ...(!patient && { VITE_PATIENCE: PATIENCE }),
     },
     stdio: ["ignore", "pipe", "pipe", "pipe"],

@@ -69,7 +69,7 @@ const GROUPS: readonly (readonly Part[])[] = [
   DATES.map((date) => ({
     name: `compatibility date ${date}`,
     args: vitest("--project", "runtime", ...THE_SAME_AT_ANY_DATE.flatMap((name) => ["--exclude", `test/runtime/**/${name}.test.ts`])),
-    env: { TEST_COMPATIBILITY_DATE: date },
+    env: { TEST_COMPATIBILITY_DATE: date, VITE_BACKENDS: "both" },
   })),
   [{ name: "mutations", args: ["test/mutations/run.ts"] }],
 ];

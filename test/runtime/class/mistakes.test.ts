@@ -4,7 +4,7 @@ import { expect, it } from "vitest";
 import { byType, toDurableObject, toQueue, toWebhook } from "../../../src/destinations/index.ts";
 import { consumeQueue, withTransactionalInbox } from "../../../src/inbox/index.ts";
 import { type OutboxManager, withTransactionalOutbox } from "../../../src/index.ts";
-import { declared, eventually, expectUntouched, inside, onBothBackends } from "../support/harness.ts";
+import { declared, eventually, expectUntouched, inside, onEitherBackend } from "../support/harness.ts";
 import { inboxOf } from "../support/inbox.ts";
 import { Box, options } from "../support/worker.ts";
 
@@ -247,7 +247,7 @@ const IN_AN_OBJECT: [
   ],
 ];
 
-onBothBackends("an object's", (backend) => {
+onEitherBackend("an object's", (backend) => {
   it.each(IN_AN_OBJECT)("mistake is told: %s. Nothing is written", async (_, act, message) => {
     const stub = declared(backend, withTransactionalOutbox(class extends Box {}, options));
     await inside(stub, async (_, outbox, state) => {

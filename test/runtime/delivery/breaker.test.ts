@@ -2,7 +2,7 @@
 import { expect, it, vi } from "vitest";
 import type { OutboxEvent } from "../../../src/index.ts";
 import { boxWith, callsOf, down, numbers, putMany } from "../support/batches.ts";
-import { crash, eventually, gate, handedOver, inside, native, onBothBackends, type Stub } from "../support/harness.ts";
+import { crash, eventually, gate, handedOver, inside, native, onEitherBackend, type Stub } from "../support/harness.ts";
 import { flush, forward, forwardTo, ledgered, namesOf, ring, sendNamed, stats, type Told, telling, watched } from "../support/lanes.ts";
 import { ageless, idle, listed, patient, statsOf } from "../support/standing.ts";
 import { stageOf } from "../support/worker.ts";
@@ -15,7 +15,7 @@ const nativeAlarm = (stub: Stub) => inside(stub, (_, __, state) => native(state)
 const tooEarly = (stub: Stub) => inside(stub, (box) => box.alarm({ scheduledTime: Date.now(), retryCount: 0, isRetry: false }));
 const types = (told: Told[], ...wanted: OutboxEvent["type"][]) => told.map(({ type }) => type).filter((type) => wanted.includes(type));
 
-onBothBackends("a throw", (backend) => {
+onEitherBackend("a throw", (backend) => {
   it("backs the whole outbox off: what has another key, too, and what is put meanwhile", async () => {
     const stub = ledgered(backend, { retry: HOURS });
     stageOf(stub).rest = down;
@@ -87,7 +87,7 @@ onBothBackends("a throw", (backend) => {
   });
 });
 
-onBothBackends("the first success after throws", (backend) => {
+onEitherBackend("the first success after throws", (backend) => {
   it("closes the breaker at once, and everything else goes in the same run", async () => {
     const stub = boxWith(backend, { retry: HOURS });
     // From the third failure on another message is tried as well.
@@ -150,7 +150,7 @@ onBothBackends("the first success after throws", (backend) => {
   });
 });
 
-onBothBackends("an open breaker", (backend) => {
+onEitherBackend("an open breaker", (backend) => {
   it("survives a crash: its count, its time, and that it was told", async () => {
     const warn = vi.spyOn(console, "warn").mockImplementation(() => {});
     const { stub, told } = telling(backend, { retry: { ...HOURS, jitter: 0 } });
@@ -183,7 +183,7 @@ onBothBackends("an open breaker", (backend) => {
   });
 });
 
-onBothBackends("a destination that is down for a week", (backend) => {
+onEitherBackend("a destination that is down for a week", (backend) => {
   const WEEK_MS = 7 * 86_400_000;
 
   it("costs a bounded number of alarms and no message, and then gets everything in order", async () => {

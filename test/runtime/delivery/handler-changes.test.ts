@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import type { OutboxDelivery, OutboxMessage } from "../../../src/index.ts";
 import { boxWith } from "../support/batches.ts";
-import { crash, eventually, inside, onBothBackends, type Stub } from "../support/harness.ts";
+import { crash, eventually, inside, onEitherBackend, type Stub } from "../support/harness.ts";
 import { idle, listed, waiting } from "../support/standing.ts";
 import { type Sent, stageOf } from "../support/worker.ts";
 
@@ -65,7 +65,7 @@ const byNumber = (a: OutboxMessage, b: OutboxMessage): number => (a.msg as Conte
 const shown = (messages: readonly OutboxMessage[]): unknown[] =>
   [...messages].sort(byNumber).map(({ id, msg, key, headers }) => ({ id, msg, key, headers }));
 
-onBothBackends("a handler that changes its messages", (backend) => {
+onEitherBackend("a handler that changes its messages", (backend) => {
   for (const [name, content] of Object.entries(contents)) {
     for (const [end, finish] of Object.entries(ENDS)) {
       it.concurrent.each(Object.entries(CHANGES))(

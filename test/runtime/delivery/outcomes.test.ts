@@ -1,7 +1,7 @@
 /** What `sendMessages` says of each message: ack, retry, reject or nothing, in time or too late. */
 import { describe, expect, it } from "vitest";
 import { boxWith, callsOf, down, eventsOf, numbers, putMany } from "../support/batches.ts";
-import { again, eventually, fresh, gate, handedOver, inside, onBothBackends, type Stub, sent } from "../support/harness.ts";
+import { again, eventually, fresh, gate, handedOver, inside, onEitherBackend, type Stub, sent } from "../support/harness.ts";
 import { deadOf, eventsAbout, idle, listed, patient, statsOf } from "../support/standing.ts";
 import { type Sent, stageOf } from "../support/worker.ts";
 
@@ -13,7 +13,7 @@ const idOf = (messages: Sent, msg: unknown): string => messages.find((message) =
 /** The contents of all messages that were handed over after so many calls. */
 const handedAfter = (stub: Stub, calls: number): unknown[] => callsOf(stub).slice(calls).flat();
 
-onBothBackends("an outcome", (backend) => {
+onEitherBackend("an outcome", (backend) => {
   it("is the message's own, and what has none is delivered when the call returns", async () => {
     const stub = fresh(backend);
     stageOf(stub).script.push((messages, { ack, retry, reject }) => {
@@ -101,7 +101,7 @@ onBothBackends("an outcome", (backend) => {
   });
 });
 
-onBothBackends("a call that fails half way", (backend) => {
+onEitherBackend("a call that fails half way", (backend) => {
   const ENDS: [string, () => unknown][] = [
     ["throws", down],
     ["does not settle in time", () => new Promise(() => {})],
@@ -170,7 +170,7 @@ onBothBackends("a call that fails half way", (backend) => {
   });
 });
 
-onBothBackends("an outcome that comes too late", (backend) => {
+onEitherBackend("an outcome that comes too late", (backend) => {
   it.each(OUTCOMES)("%s after the call has returned changes nothing and is reported", async (outcome) => {
     const stub = fresh(backend);
     const held = gate();
@@ -235,7 +235,7 @@ onBothBackends("an outcome that comes too late", (backend) => {
   });
 });
 
-onBothBackends("retry", (backend) => {
+onEitherBackend("retry", (backend) => {
   it.each([0, 0.001, 0.3])("with a delay of %d s brings the message back after that, whatever the backoff", async (delaySeconds) => {
     const stub = boxWith(backend, { retry: patient });
     const at: number[] = [];

@@ -2,7 +2,7 @@
 import { describe, expect, it, vi } from "vitest";
 import { PROOF, SEED, size } from "../../support/random.ts";
 import { boxWith, callsOf, down, numbers, putMany } from "../support/batches.ts";
-import { crash, eventually, inside, onBothBackends, type Stub } from "../support/harness.ts";
+import { crash, eventually, inside, onEitherBackend, type Stub } from "../support/harness.ts";
 import { flush, namesOf, ring, sendNamed, simple, stats, telling } from "../support/lanes.ts";
 import { eventsAbout, idle, listed, patient, statsOf } from "../support/standing.ts";
 import { type Sent, stageOf } from "../support/worker.ts";
@@ -44,7 +44,7 @@ const POSITIONS = [
   ...numbers(size(1, 4)).map((n) => 1 + ((SEED * n + n * 37) % 100)),
 ];
 
-onBothBackends("one message of a hundred that breaks its call", (backend) => {
+onEitherBackend("one message of a hundred that breaks its call", (backend) => {
   it("is found with a batchSize of 1", async () => {
     const stub = boxWith(backend, { batchSize: 1, retry: QUICK });
     const seen = poisoned(stub, 1);
@@ -119,7 +119,7 @@ onBothBackends("one message of a hundred that breaks its call", (backend) => {
   });
 });
 
-onBothBackends("two messages of a hundred that break their calls", (backend) => {
+onEitherBackend("two messages of a hundred that break their calls", (backend) => {
   it.each([
     [1, 2],
     [1, 100],
@@ -164,7 +164,7 @@ onBothBackends("two messages of a hundred that break their calls", (backend) => 
   });
 });
 
-onBothBackends("a message with an ordering key that breaks its call", (backend) => {
+onEitherBackend("a message with an ordering key that breaks its call", (backend) => {
   /** Messages 1 to 100 with ten keys in turn. */
   const putKeyed = (stub: Stub) =>
     inside(stub, (_, outbox) => Promise.all(numbers(100).map((n) => outbox.send(n, { key: `key:${n % 10}` }))));
@@ -218,7 +218,7 @@ onBothBackends("a message with an ordering key that breaks its call", (backend) 
   });
 });
 
-onBothBackends("two messages that break their calls at the heads of two keys", (backend) => {
+onEitherBackend("two messages that break their calls at the heads of two keys", (backend) => {
   it("are both found by way of others, and none behind them is early", async () => {
     const stub = boxWith(backend, { retry: QUICK });
     poisoned(stub, "a1", "b1");
@@ -238,7 +238,7 @@ onBothBackends("two messages that break their calls at the heads of two keys", (
   });
 });
 
-onBothBackends("a destination that refuses everything", (backend) => {
+onEitherBackend("a destination that refuses everything", (backend) => {
   it("for long makes no dead letter, and then gets everything in order", async () => {
     const stub = boxWith(backend, { retry: { ...QUICK, maxAttempts: 1 } });
     stageOf(stub).rest = down;

@@ -13,7 +13,7 @@ import {
   handedOver,
   inside,
   native,
-  onBothBackends,
+  onEitherBackend,
   type Stub,
   sent,
   unhurried,
@@ -43,7 +43,7 @@ const WRITES: [string, (outbox: OutboxManager, options: OutboxPutOptions) => Pro
   ["send", (outbox, options) => outbox.send("message", options)],
 ];
 
-onBothBackends("a delayed message", (backend) => {
+onEitherBackend("a delayed message", (backend) => {
   const FORMS: [string, (ms: number) => OutboxPutOptions][] = [
     ["delaySeconds", (ms) => ({ delaySeconds: ms / 1000 })],
     ["deliverAt as a number", (ms) => ({ deliverAt: Date.now() + ms })],
@@ -146,7 +146,7 @@ onBothBackends("a delayed message", (backend) => {
   });
 });
 
-onBothBackends("a message that expires", (backend) => {
+onEitherBackend("a message that expires", (backend) => {
   it.each(["as the message's option", "by the wrapper's default"])(
     "%s is a dead letter if its destination is down too long",
     async (form) => {
@@ -253,7 +253,7 @@ onBothBackends("a message that expires", (backend) => {
   });
 });
 
-onBothBackends("a bad time", (backend) => {
+onEitherBackend("a bad time", (backend) => {
   const bad = (name: string, values: unknown[]) => values.map((value) => ({ [name]: value }));
   const BAD = [
     ...bad("delaySeconds", [-1, -0.001, Number.NaN, Number.POSITIVE_INFINITY, "5", true, {}, 315_360_001]),

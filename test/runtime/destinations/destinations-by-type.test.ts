@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { byType, type Destination } from "../../../src/destinations/index.ts";
 import { type OutboxDelivery, type OutboxManager, type OutboxMessage, withTransactionalOutbox } from "../../../src/index.ts";
 import { all, messages, record } from "../../support/destinations/recorder.ts";
-import { declared, eventually, inside, onBothBackends } from "../support/harness.ts";
+import { declared, eventually, inside, onEitherBackend } from "../support/harness.ts";
 
 /** A route that keeps what it gets, and acks it. */
 function route(
@@ -180,7 +180,7 @@ describe("byType", () => {
 
 type Parity = { type: "even" | "odd"; n: number };
 
-onBothBackends("a wrapped object that routes by type", (backend) => {
+onEitherBackend("a wrapped object that routes by type", (backend) => {
   it.concurrent("keeps the order of a key across types, while one route is down for a time", async () => {
     const taken: number[] = [];
     let failures = 3;

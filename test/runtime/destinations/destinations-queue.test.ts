@@ -7,7 +7,7 @@ import { type OutboxManager, type OutboxMessage, withTransactionalOutbox } from 
 import { AS_JSON, NOT_JSON } from "../../support/destinations/json.ts";
 import { all, message, messages, record } from "../../support/destinations/recorder.ts";
 import { SEED, size } from "../../support/random.ts";
-import { declared, eventually, inside, onBothBackends } from "../support/harness.ts";
+import { declared, eventually, inside, onEitherBackend } from "../support/harness.ts";
 import { events } from "../support/worker.ts";
 
 type Batch = { body: unknown; contentType: QueueContentType }[];
@@ -266,7 +266,7 @@ function ok(contentType: QueueContentType | undefined): unknown {
   return contentType === "bytes" ? new Uint8Array(1) : "fine";
 }
 
-onBothBackends("a wrapped object that sends to a queue", (backend) => {
+onEitherBackend("a wrapped object that sends to a queue", (backend) => {
   type Form = new (ctx: DurableObjectState, env: { OUTBOX_MANAGER: OutboxManager }) => { outbox: OutboxManager };
 
   const forms: Record<string, (queue: Queue) => Form> = {

@@ -1,11 +1,11 @@
 /** Dropping a destination that the class does not have any more: its messages are abandoned, for good or to its dead letters. */
 import { expect, it } from "vitest";
-import { eventually, inside, onBothBackends, outboxRows, until } from "../support/harness.ts";
+import { eventually, inside, onEitherBackend, outboxRows, until } from "../support/harness.ts";
 import { deployed, got, objectWith, receivers, told } from "../support/named.ts";
 
 const range = (first: number, last: number): number[] => Array.from({ length: last - first + 1 }, (_, n) => first + n);
 
-onBothBackends("dropDestination", (backend) => {
+onEitherBackend("dropDestination", (backend) => {
   /** An object of which a destination has been removed that had messages queued, delayed, blocked and dead. */
   async function withRemoved() {
     const all = receivers("a", "b");

@@ -2,7 +2,7 @@
 import { DurableObject } from "cloudflare:workers";
 import { expect, it } from "vitest";
 import { withTransactionalOutbox } from "../../../src/index.ts";
-import { declared, inside, onBothBackends } from "../support/harness.ts";
+import { declared, inside, onEitherBackend } from "../support/harness.ts";
 import type { BoxEnv, Form } from "../support/worker.ts";
 
 const send = async () => {};
@@ -27,7 +27,7 @@ const MISTAKES: [destinations: unknown, message: string][] = [
   [Object.fromEntries(Array.from({ length: 33 }, (_, n) => [`d${n}`, send])), "at most 32 destinations"],
 ];
 
-onBothBackends("destinations", (backend) => {
+onEitherBackend("destinations", (backend) => {
   it.each(MISTAKES)("%j are refused", async (destinations, message) => {
     class Wrong extends DurableObject<BoxEnv> {
       destinations = destinations;

@@ -1,6 +1,6 @@
 /** Named destinations: each has its own position in the log, its own retries and its own dead letters, and harms no other. */
 import { expect, it } from "vitest";
-import { eventually, gate, inside, onBothBackends, outboxRows, until } from "../support/harness.ts";
+import { eventually, gate, inside, onEitherBackend, outboxRows, until } from "../support/harness.ts";
 import { deployed, got, objectWith, receivers, told } from "../support/named.ts";
 
 /** The numbers from the first to the last. */
@@ -10,7 +10,7 @@ const range = (first: number, last: number): number[] => Array.from({ length: la
 const put = (stub: Parameters<typeof inside>[0], first: number, last: number, type?: string) =>
   inside(stub, (_, outbox) => Promise.all(range(first, last).map((n) => outbox.put(`n:${n}`, n, type ? { type, n } : n))));
 
-onBothBackends("named destinations", (backend) => {
+onEitherBackend("named destinations", (backend) => {
   it("get every message, each of them once and in order, and leave one row and no alarm", async () => {
     const all = receivers("a", "b", "c");
     const stub = objectWith(backend, all, { a: {}, b: {}, c: {} });

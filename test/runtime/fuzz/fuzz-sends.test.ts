@@ -2,7 +2,7 @@
 import { afterAll, beforeEach, expect, it, vi } from "vitest";
 import { PROOF, SEED, size } from "../../support/random.ts";
 import { CALLS_PER_STORY, sendStory, type Told } from "../support/fuzz-sends.ts";
-import { onBothBackends } from "../support/harness.ts";
+import { onEitherBackend } from "../support/harness.ts";
 
 /** On each backend. */
 const CASES = Number((import.meta as unknown as { env: Record<string, string | undefined> }).env.VITE_CASES ?? size(300, 7500));
@@ -20,7 +20,7 @@ beforeEach(() => {
 let stray = 0;
 globalThis.addEventListener("unhandledrejection", () => void stray++);
 
-onBothBackends("a malicious destination", (backend) => {
+onEitherBackend("a malicious destination", (backend) => {
   it(`loses nothing and repeats nothing without a reason, in ${CASES} calls`, async () => {
     const before = told.calls;
     const stories = Array.from({ length: STORIES }, (_, n) => SEED + n * 7919);

@@ -11,7 +11,7 @@ import {
   gate,
   handedOver,
   inside,
-  onBothBackends,
+  onEitherBackend,
   outboxRows,
   type Stub,
   sent,
@@ -29,7 +29,7 @@ const still = <R>(stub: Stub, body: (outbox: OutboxManager) => Promise<R>): Prom
 
 const rowsIn = (stub: Stub): Promise<number> => inside(stub, async (_, __, state) => (await outboxRows(state)).size);
 
-onBothBackends("the id of a message that was delivered", (backend) => {
+onEitherBackend("the id of a message that was delivered", (backend) => {
   describe.each([
     ["five minutes by default", {}, 300],
     ["as long as idempotencySeconds says", { idempotencySeconds: 60 }, 60],
@@ -202,7 +202,7 @@ onBothBackends("the id of a message that was delivered", (backend) => {
   });
 });
 
-onBothBackends("the same id put while its message is in the hands of sendMessages", (backend) => {
+onEitherBackend("the same id put while its message is in the hands of sendMessages", (backend) => {
   /** An object that is sending "first" under the id "order", and what ends that call. */
   async function sending(end: (id: string, delivery: never) => unknown = () => {}): Promise<{ stub: Stub; open: () => void }> {
     const stub = boxWith(backend, { timeoutSeconds: 30 });

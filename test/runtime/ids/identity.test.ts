@@ -10,7 +10,7 @@ import {
   handedOver,
   inside,
   native,
-  onBothBackends,
+  onEitherBackend,
   outboxRows,
   type Stub,
   sent,
@@ -28,7 +28,7 @@ function putMany(stub: Stub, count: number) {
 
 const from1to = (count: number) => Array.from({ length: count }, (_, n) => n + 1);
 
-onBothBackends("sequence", (backend) => {
+onEitherBackend("sequence", (backend) => {
   it("counts from 1 without gaps over put, delete and send", async () => {
     const stub = fresh(backend);
     const receipts = await inside(stub, (_, outbox) =>
@@ -72,7 +72,7 @@ onBothBackends("sequence", (backend) => {
   });
 });
 
-onBothBackends("id", (backend) => {
+onEitherBackend("id", (backend) => {
   it("is URL-safe, at most 64 characters, and sorts in put order", async () => {
     const stub = fresh(backend);
     const ids = (await putMany(stub, 120)).map(({ id }) => id);
@@ -98,7 +98,7 @@ onBothBackends("id", (backend) => {
   });
 });
 
-onBothBackends("a message", (backend) => {
+onEitherBackend("a message", (backend) => {
   it("survives structuredClone and JSON", async () => {
     const stub = fresh(backend);
     const seen: unknown[] = [];
@@ -242,7 +242,7 @@ async function copyOf(original: Stub, backend: Backend): Promise<Stub> {
   return again(copy);
 }
 
-onBothBackends("a copied object", (backend) => {
+onEitherBackend("a copied object", (backend) => {
   async function down(count: number): Promise<Stub> {
     const stub = fresh(backend);
     stageOf(stub).rest = () => Promise.reject(new Error("down"));

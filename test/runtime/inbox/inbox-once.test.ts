@@ -1,7 +1,7 @@
 /** `receive`: the handler runs once for each message, in every order of the wrappers, and what fails leaves nothing behind. */
 import { describe, expect, it } from "vitest";
 import { type OutboxEnvelope, withTransactionalInbox } from "../../../src/inbox/index.ts";
-import { again, crash, drained, expectUntouched, inside, onBothBackends, outboxRows, type Stub, sent } from "../support/harness.ts";
+import { again, crash, drained, expectUntouched, inside, onEitherBackend, outboxRows, type Stub, sent } from "../support/harness.ts";
 import {
   counting,
   diesAfter,
@@ -196,7 +196,7 @@ const BAD: [string, unknown][] = [
   ["headers that are no texts", { v: 1, id: "a", msg: 1, headers: { a: 1 } }],
 ];
 
-onBothBackends("what receive refuses", (backend) => {
+onEitherBackend("what receive refuses", (backend) => {
   it.each(BAD)("an envelope with %s, and has written nothing", async (_, message) => {
     const { stub } = inboxOf(backend);
     await within(stub, async (inbox, __, state) => {
@@ -268,7 +268,7 @@ describe("withTransactionalInbox", () => {
   });
 });
 
-onBothBackends("what a sender's row holds", (backend) => {
+onEitherBackend("what a sender's row holds", (backend) => {
   it("is no more than the highest number and the gaps below it", async () => {
     const { stub } = inboxOf(backend);
     for (const n of [1, 2, 5, 9, 3]) await receive(stub, numbered(n));

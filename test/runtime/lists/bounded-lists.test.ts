@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import { withTransactionalOutbox } from "../../../src/index.ts";
 import { putMany } from "../support/batches.ts";
-import { declared, inside, onBothBackends, type Stub } from "../support/harness.ts";
+import { declared, inside, onEitherBackend, type Stub } from "../support/harness.ts";
 import { idle, resumed } from "../support/standing.ts";
 import { Box, options } from "../support/worker.ts";
 
@@ -26,7 +26,7 @@ class Watched extends withTransactionalOutbox(class extends Box {}, options) {
 
 const largestOf = (stub: Stub): number => largest.get(stub.id.toString()) ?? 0;
 
-onBothBackends("a list of the outbox", (backend) => {
+onEitherBackend("a list of the outbox", (backend) => {
   it("gives eight rows at most, with 600 messages in the queue and 100 that wait for a time", async () => {
     const stub = declared(backend, Watched);
     await inside(stub, async (_, outbox) => {

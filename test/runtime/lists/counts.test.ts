@@ -1,7 +1,7 @@
 /** Counts: `stats()` counts what there is, whatever was cancelled, expired or damaged, and after every restart. */
 import { expect, it } from "vitest";
 import { boxWith, callsOf, numbers } from "../support/batches.ts";
-import { again, crash, crashAfter, eventually, inside, native, onBothBackends, outboxRows } from "../support/harness.ts";
+import { again, crash, crashAfter, eventually, inside, native, onEitherBackend, outboxRows } from "../support/harness.ts";
 import { crashDurably, deadOf, idle, listed, statsOf } from "../support/standing.ts";
 import { stageOf } from "../support/worker.ts";
 
@@ -9,7 +9,7 @@ const waitUntil = async (time: number): Promise<void> => {
   while (Date.now() <= time) await scheduler.wait(20);
 };
 
-onBothBackends("counts", (backend) => {
+onEitherBackend("counts", (backend) => {
   it("are right when the head was cancelled, and the object dies after part of the queue was delivered", async () => {
     const stub = boxWith(backend, { batchSize: 5 });
     const stage = stageOf(stub);

@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import type { OutboxListed, OutboxListOptions, OutboxManager } from "../../../src/index.ts";
 import { boxWith, numbers } from "../support/batches.ts";
-import { type Backend, crash, eventually, inside, onBothBackends, type Stub, sent } from "../support/harness.ts";
+import { type Backend, crash, eventually, inside, onEitherBackend, type Stub, sent } from "../support/harness.ts";
 import { crashDurably, listed, paused, statsOf } from "../support/standing.ts";
 import { stageOf } from "../support/worker.ts";
 
@@ -47,7 +47,7 @@ async function killed(stub: Stub, count: number): Promise<Stub> {
   return stub;
 }
 
-onBothBackends("a walk", (backend) => {
+onEitherBackend("a walk", (backend) => {
   it("over the queue goes on when what ended its page has been cancelled", async () => {
     const stub = await withMessages(backend, 70);
     expect(await walk(stub, "pending", cancel)).toEqual(numbers(70));

@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import type { OutboxStats } from "../../../src/index.ts";
 import { boxWith, numbers } from "../support/batches.ts";
-import { by, crash, eventually, inside, onBothBackends, type Stub, sent, unhurried } from "../support/harness.ts";
+import { by, crash, eventually, inside, onEitherBackend, type Stub, sent, unhurried } from "../support/harness.ts";
 import { crashDurably, listed, paused, resumed, statsOf } from "../support/standing.ts";
 import { stageOf } from "../support/worker.ts";
 
@@ -32,7 +32,7 @@ function puttingOff(stub: Stub, momentMs = 200): void {
   };
 }
 
-onBothBackends("the oldest message", (backend) => {
+onEitherBackend("the oldest message", (backend) => {
   it("is none while all that waits is scheduled, in the queue and set aside", async () => {
     const stub = boxWith(backend, {});
     await inside(stub, async (_, outbox) => {

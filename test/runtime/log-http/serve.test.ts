@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import { type ServeLogOptions, serveLog } from "../../../src/log-http/index.ts";
 import { boxWith } from "../support/batches.ts";
-import { again, crashAfter, drained, eventually, inside, native, onBothBackends, type Stub } from "../support/harness.ts";
+import { again, crashAfter, drained, eventually, inside, native, onEitherBackend, type Stub } from "../support/harness.ts";
 
 const range = (first: number, last: number): number[] => Array.from({ length: last - first + 1 }, (_, n) => first + n);
 
@@ -30,7 +30,7 @@ const ask = (stub: Stub, query = "", { method = "GET", headers = {}, ...options 
     return { status: response.status, headers: response.headers, body: await response.text(), next };
   });
 
-onBothBackends("a log that is served", (backend) => {
+onEitherBackend("a log that is served", (backend) => {
   const retained = (options: object = {}): Stub => boxWith(backend, { retain: "all", ...options });
 
   it("is read in pages, each from where the last one ended", async () => {

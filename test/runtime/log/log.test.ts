@@ -1,7 +1,7 @@
 /** Reading a retained log: pages in both directions, filters, and what a page costs. */
 import { expect, it } from "vitest";
 import { boxWith } from "../support/batches.ts";
-import { again, crash, drained, inside, onBothBackends, type Stub } from "../support/harness.ts";
+import { again, crash, drained, inside, onEitherBackend, type Stub } from "../support/harness.ts";
 import { ledgered } from "../support/lanes.ts";
 import { stageOf } from "../support/worker.ts";
 
@@ -21,7 +21,7 @@ const read = (stub: Stub, options?: object) =>
     return { ...page, numbers: messages.map(({ msg }) => msg), positions: messages.map(({ position }) => position) };
   });
 
-onBothBackends("a retained log", (backend) => {
+onEitherBackend("a retained log", (backend) => {
   it("keeps everything that was delivered, in put order, across lives", async () => {
     const stub = boxWith(backend, { retain: "all" });
     await putNumbers(stub, 100);

@@ -1,7 +1,7 @@
 /** Following a retained log: each committed message once, in order, without polling, and from where a reader stopped. */
 import { expect, it } from "vitest";
 import { boxWith, down } from "../support/batches.ts";
-import { again, crash, eventually, inside, onBothBackends, type Stub } from "../support/harness.ts";
+import { again, crash, eventually, inside, onEitherBackend, type Stub } from "../support/harness.ts";
 import { stageOf } from "../support/worker.ts";
 
 const range = (first: number, last: number): number[] => Array.from({ length: last - first + 1 }, (_, n) => first + n);
@@ -27,7 +27,7 @@ async function following(stub: Stub, options: { after?: number } = {}) {
   return { seen, positions, isOver: () => over, abort: () => inside(stub, () => abort()) };
 }
 
-onBothBackends("a tail", (backend) => {
+onEitherBackend("a tail", (backend) => {
   it("yields what is put from now on, once and in order", async () => {
     const stub = boxWith(backend, { retain: "all" });
     await inside(stub, (_, outbox) => Promise.all(range(1, 20).map((n) => outbox.send(n))));

@@ -6,7 +6,7 @@ import { envelopeOf, type OutboxEnvelope, readEnvelope } from "../../../src/inbo
 import type { MessageSchemas } from "../../../src/index.ts";
 import { messages, record } from "../../support/destinations/recorder.ts";
 import { LIBRARIES, schemaOf } from "../../support/schemas.ts";
-import { env, eventually, inside, onBothBackends, type Stub } from "../support/harness.ts";
+import { env, eventually, inside, onEitherBackend, type Stub } from "../support/harness.ts";
 import { deskOf, hand, inboxOf, type Receive, within } from "../support/inbox.ts";
 import { objectWith, receivers } from "../support/named.ts";
 
@@ -48,7 +48,7 @@ function handled(stub: Stub): OutboxEnvelope[] {
 
 const receive = (stub: Stub, ...envelopes: OutboxEnvelope[]) => hand(stub, envelopes);
 
-onBothBackends("the option messages of an inbox", (backend) => {
+onEitherBackend("the option messages of an inbox", (backend) => {
   it.each(Object.entries(LIBRARIES))("checks what arrives with schemas of %s, and hands over their output", async (_, library) => {
     const { stub, told } = inboxOf(backend, "the inbox alone", { messages: library });
     const got = handled(stub);

@@ -12,7 +12,7 @@ import {
   eventually,
   inside,
   native,
-  onBothBackends,
+  onEitherBackend,
   outboxRows,
   type Stub,
   sent,
@@ -50,7 +50,7 @@ const WAYS: Record<string, (outbox: OutboxManager, msg: unknown) => unknown> = {
     }),
 };
 
-onBothBackends("the option messages", (backend) => {
+onEitherBackend("the option messages", (backend) => {
   const ways = Object.entries(WAYS).filter(([name]) => backend.name === "sqlite" || !name.endsWith("Sync"));
 
   it.each(ways)("refuses an invalid message in %s, and nothing is written", async (_, write) => {

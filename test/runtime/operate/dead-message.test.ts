@@ -1,7 +1,7 @@
 /** `deadMessage`: what it writes and sends commits with the dead letter, and whatever it does, the message becomes one. */
 import { expect, it, vi } from "vitest";
 import type { OutboxDeadLetter, OutboxTransaction } from "../../../src/index.ts";
-import { again, declared, eventually, inside, onBothBackends, outboxRows, redeclared, until } from "../support/harness.ts";
+import { again, declared, eventually, inside, onEitherBackend, outboxRows, redeclared, until } from "../support/harness.ts";
 import { classWith, got, objectWith, type Receiver, receivers, told } from "../support/named.ts";
 import type { Form } from "../support/worker.ts";
 
@@ -25,7 +25,7 @@ function handling(Base: Form, dead: Handled): Form {
   } as unknown as Form;
 }
 
-onBothBackends("deadMessage", (backend) => {
+onEitherBackend("deadMessage", (backend) => {
   function objectOf<Name extends string = never>(
     dead: Handled,
     destinations: Record<string, object> = {},

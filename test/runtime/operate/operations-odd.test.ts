@@ -2,7 +2,7 @@
 import { evictDurableObject } from "cloudflare:test";
 import { expect, it } from "vitest";
 import { callsOf, numbers, putMany } from "../support/batches.ts";
-import { again, crash, fresh, gate, handedOver, inside, onBothBackends, type Stub, sent } from "../support/harness.ts";
+import { again, crash, fresh, gate, handedOver, inside, onEitherBackend, type Stub, sent } from "../support/harness.ts";
 import { stats } from "../support/lanes.ts";
 import { ageless, crashDurably, deadOf, idle, listed, paused, resumed, statsOf, withDead } from "../support/standing.ts";
 import { stageOf } from "../support/worker.ts";
@@ -21,7 +21,7 @@ async function paged(stub: Stub, state: "pending" | "delayed" | "dead", limit: n
   }
 }
 
-onBothBackends("messages of several epochs", (backend) => {
+onEitherBackend("messages of several epochs", (backend) => {
   it("are listed in pages, in put order", async () => {
     const stub = await paused(backend);
     for (const from of [1, 41, 81]) {
@@ -58,7 +58,7 @@ onBothBackends("messages of several epochs", (backend) => {
   });
 });
 
-onBothBackends("deleteAll by the object's own code", (backend) => {
+onEitherBackend("deleteAll by the object's own code", (backend) => {
   it("keeps what waits, what is dead, what is known and what is paused, in this life and the next", async () => {
     const stub = await withDead(backend, 3);
     await inside(stub, (_, outbox) => outbox.pause());
@@ -100,7 +100,7 @@ onBothBackends("deleteAll by the object's own code", (backend) => {
   });
 });
 
-onBothBackends("operations during a send in flight", (backend) => {
+onEitherBackend("operations during a send in flight", (backend) => {
   it("change nothing of what is in the call, and everything else as they say", async () => {
     const stub = fresh(backend);
     const held = gate();

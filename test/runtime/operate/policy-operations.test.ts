@@ -3,12 +3,12 @@ import { evictDurableObject } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
 import type { OutboxDestinationStats, OutboxManager, OutboxStats } from "../../../src/index.ts";
 import { boxWith, callsOf, down, eventsOf, numbers, putMany } from "../support/batches.ts";
-import { again, drained, eventually, fresh, gate, handedOver, inside, onBothBackends, type Stub } from "../support/harness.ts";
+import { again, drained, eventually, fresh, gate, handedOver, inside, onEitherBackend, type Stub } from "../support/harness.ts";
 import { stats } from "../support/lanes.ts";
 import { beforeAnyAlarm, idle, listed, patient, paused, resumed, statsOf } from "../support/standing.ts";
 import { stageOf } from "../support/worker.ts";
 
-onBothBackends("maxPending", (backend) => {
+onEitherBackend("maxPending", (backend) => {
   const WRITES: [string, (outbox: OutboxManager) => Promise<unknown>][] = [
     ["put", (outbox) => outbox.put("key", "refused", "refused")],
     ["put of 200 entries", (outbox) => outbox.put(Object.fromEntries(numbers(200).map((n) => [`${n}`, n])), "refused")],
@@ -66,7 +66,7 @@ onBothBackends("maxPending", (backend) => {
   });
 });
 
-onBothBackends("stats", (backend) => {
+onEitherBackend("stats", (backend) => {
   const none: OutboxDestinationStats = {
     pending: 0,
     delayed: 0,
@@ -155,7 +155,7 @@ onBothBackends("stats", (backend) => {
   });
 });
 
-onBothBackends("a listing in pages", (backend) => {
+onEitherBackend("a listing in pages", (backend) => {
   const COUNT = 250;
   type State = "pending" | "delayed" | "dead";
 

@@ -3,7 +3,7 @@ import { DurableObject } from "cloudflare:workers";
 import { expect, it } from "vitest";
 import { type OutboxManager, type OutboxOptions, type OutboxReceived, withTransactionalOutbox } from "../../../src/index.ts";
 import { forward } from "../support/clock.ts";
-import { again, type Backend, crash, declared, inside, native, onBothBackends, type Stub } from "../support/harness.ts";
+import { again, type Backend, crash, declared, inside, native, onEitherBackend, type Stub } from "../support/harness.ts";
 import { counted, type Ledger } from "../support/ledger.ts";
 import { type BoxEnv, type Form, options as quick } from "../support/worker.ts";
 
@@ -37,7 +37,7 @@ const ids = ({ messages }: OutboxReceived): string[] => messages.map(({ id }) =>
 const settle = (stub: Stub, { lease }: OutboxReceived, outcomes: object) => inside(stub, (_, outbox) => outbox.settle(lease, outcomes));
 const statsOf = (stub: Stub) => inside(stub, async (_, outbox) => (await outbox.stats()).destinations.jobs);
 
-onBothBackends("a destination that is pulled", (backend) => {
+onEitherBackend("a destination that is pulled", (backend) => {
   it("hands out messages in order, to several consumers, each to one", async () => {
     const stub = jobsOf(backend);
     await send(stub, ...range(1, 50).map((n) => [n] as [number]));

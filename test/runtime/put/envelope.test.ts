@@ -12,7 +12,7 @@ import {
   fresh,
   handedOver,
   inside,
-  onBothBackends,
+  onEitherBackend,
   outboxRows,
   type Stub,
   sent,
@@ -42,7 +42,7 @@ const SYNC: [string, (outbox: OutboxManager, options: object) => Promise<unknown
   async (outbox, options) => outbox.transactionSync((txn) => txn.send("message", options)),
 ];
 
-onBothBackends("a message with a key and headers", (backend) => {
+onEitherBackend("a message with a key and headers", (backend) => {
   describe.each(HEADERS)("%s", (_, headers) => {
     it.each(MESSAGES)("whose content is %s arrives with them, also after a retry, a restart and a redrive", async (_, msg) => {
       const stub = await paused(backend);
@@ -178,7 +178,7 @@ onBothBackends("a message with a key and headers", (backend) => {
   });
 });
 
-onBothBackends("newEpoch", (backend) => {
+onEitherBackend("newEpoch", (backend) => {
   const begin = (stub: Stub) => inside(stub, (_, outbox) => outbox.newEpoch());
   const next = (stub: Stub, msg: unknown) => inside(stub, (_, outbox) => outbox.send(msg));
 

@@ -1,7 +1,7 @@
 /** A put that storage refuses while a run goes on: its message is never seen, wherever in the run it comes. */
 import { describe, expect, it } from "vitest";
 import { callsOf, numbers } from "../support/batches.ts";
-import { fresh, inside, onBothBackends } from "../support/harness.ts";
+import { fresh, inside, onEitherBackend } from "../support/harness.ts";
 import { idle } from "../support/standing.ts";
 import { stageOf } from "../support/worker.ts";
 
@@ -11,7 +11,7 @@ const TICKS = 40;
 /** With so many before it the refused message is not the last of a full header, is the last, and is the first of the next. */
 const BEFORE = [0, 13, 14];
 
-onBothBackends("a put that storage refuses while a run goes on", (backend) => {
+onEitherBackend("a put that storage refuses while a run goes on", (backend) => {
   describe.each(["together with", "after"])("%s the next put", (order) => {
     it.each(BEFORE)("leaves no message, and takes none with it, at whatever microtask it comes, behind %i others", async (before) => {
       const others = Array.from({ length: before }, (_, i) => `other ${i}`);

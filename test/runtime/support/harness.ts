@@ -32,6 +32,20 @@ export function onBothBackends(title: string, suite: (backend: Backend) => void)
   describe.each(BACKENDS)(`${title} ($name)`, suite);
 }
 
+/** Whether every suite runs on both backends, as in the proof: VITE_BACKENDS=both. */
+const given = (import.meta as unknown as { env: Record<string, string | undefined> }).env;
+const BOTH = given.VITE_PROOF === "1" || given.VITE_BACKENDS === "both";
+
+/**
+ * The same for what does not depend on how rows are stored: outside of the proof on one of the two, half of such suites on each. Which one follows from the
+ * title.
+ */
+export function onEitherBackend(title: string, suite: (backend: Backend) => void): void {
+  const sum = Array.from(title).reduce((all, character) => all + (character.codePointAt(0) ?? 0), 0);
+  const [first, second] = BACKENDS as [Backend, Backend];
+  describe.each(BOTH ? BACKENDS : [sum % 2 ? first : second])(`${title} ($name)`, suite);
+}
+
 /** A fresh object: storage is isolated by file only, so every test takes a name of its own. */
 export function fresh(backend: Backend): Stub {
   return backend.namespace.get(backend.namespace.newUniqueId());
