@@ -65,7 +65,8 @@ onEitherBackend("named destinations", (backend) => {
       return destinations.down?.pending === 0 && destinations.hanging?.pending === 0 && destinations.poisoned?.pending === 0;
     });
     expect(got(all.hanging)).toEqual(range(1, 40));
-    expect([...new Set(got(all.down))]).toEqual(range(1, 40));
+    // While it is down, a single message may be tried ahead of its turn.
+    expect([...new Set(got(all.down))].sort((a, b) => Number(a) - Number(b))).toEqual(range(1, 40));
     expect([...new Set(got(all.poisoned).filter((n) => n !== 7))].sort((a, b) => Number(a) - Number(b))).toEqual(withoutPoison);
     for (const each of [all.well, all.fine, all.rejecting]) expect(got(each)).toEqual(range(1, 40));
   });
