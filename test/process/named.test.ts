@@ -1,4 +1,6 @@
 /** Several destinations on a killed runtime: one is down, one hangs, one is poisoned, one is removed and comes back, one is new, and three are well. */
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import type { MiniflareOptions, Request as MiniflareRequest } from "miniflare";
 import { Response } from "miniflare";
 import { describe, expect, it } from "vitest";
@@ -37,15 +39,44 @@ interface Stats {
   readonly destinations: Record<string, { pending: number; delayed: number; dead: number; missing?: true }>;
 }
 
+/** The webhook: what is posted to it reaches the same receivers. */
+async function webhook(receivers: Receivers): Promise<{ url: string; [Symbol.dispose]: () => void }> {
+  const server = createServer(async (request, response) => {
+    let body = "";
+    for await (const chunk of request) body += chunk;
+    const { data } = JSON.parse(body) as { data: { n: number } };
+    receivers.calls.push({ name: "even", numbers: [data.n], order: "deliver" });
+    response.writeHead(204).end();
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`,
+    [Symbol.dispose]: () => {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}
+
 async function started(path: string, backend: Backend, names: string[], receivers: Receivers, timeoutSeconds = 2) {
+  const hook = await webhook(receivers);
   const { miniflare, pid, url } = await launch({
     name: "named",
     modules: true,
     script: await bundled("named.ts"),
     compatibilityDate: "2026-07-01",
     durableObjectsPersist: path,
-    durableObjects: { SQLITE: { className: "SqliteNamed", useSQLite: true }, KV: { className: "KvNamed", useSQLite: false } },
-    bindings: { NAMES: names, TIMEOUT_SECONDS: timeoutSeconds },
+    durableObjects: {
+      SQLITE: { className: "SqliteNamed", useSQLite: true },
+      KV: { className: "KvNamed", useSQLite: false },
+      SHELF: { className: "Shelf", useSQLite: true },
+    },
+    bindings: {
+      WEBHOOK: hook.url,
+      SECRET: `whsec_${Buffer.alloc(32, 7).toString("base64")}`,
+      NAMES: names,
+      TIMEOUT_SECONDS: timeoutSeconds,
+    },
     serviceBindings: { RECEIVER: (request: MiniflareRequest) => receivers.take(request) },
   } as MiniflareOptions);
   return {
@@ -56,7 +87,10 @@ async function started(path: string, backend: Backend, names: string[], receiver
       if (!response.ok) throw new Error(text);
       return JSON.parse(text) as R;
     },
-    [Symbol.asyncDispose]: () => miniflare.dispose(),
+    async [Symbol.asyncDispose]() {
+      await miniflare.dispose();
+      hook[Symbol.dispose]();
+    },
   };
 }
 

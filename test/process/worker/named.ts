@@ -1,8 +1,15 @@
-/** The worker of the tests that kill objects with several destinations: each of them is the test's own process. */
+/**
+ * The worker of the tests that kill objects with several destinations. One is a real object with an inbox, and one a webhook; the others call the test's
+ * own process.
+ */
 import { DurableObject } from "cloudflare:workers";
+import type { OutboxEnvelope } from "../../../src/api/envelope.ts";
+import { toDurableObject, toWebhook } from "../../../src/destinations/index.ts";
+import { withTransactionalInbox } from "../../../src/inbox/index.ts";
 import {
   type OutboxDelivery,
   type OutboxDestinations,
+  type OutboxHandler,
   type OutboxManager,
   type OutboxMessage,
   withTransactionalOutbox,
@@ -16,6 +23,10 @@ export interface Message {
 interface Env {
   SQLITE: DurableObjectNamespace<NamedBox>;
   KV: DurableObjectNamespace<NamedBox>;
+  SHELF: DurableObjectNamespace;
+  /** The webhook of the destination `even`. */
+  WEBHOOK: string;
+  SECRET: string;
   RECEIVER: Fetcher;
   /** The names of the destinations that this deployment has. */
   NAMES: string[];
@@ -31,13 +42,19 @@ class NamedBox extends DurableObject<Env> {
     this.env.NAMES.map((name) => [
       name,
       {
-        send: this.#sendTo(name),
+        send: this.#targetOf(name),
         timeoutSeconds: this.env.TIMEOUT_SECONDS,
         ...(name === "even" && { types: ["even" as const] }),
         from: "start" as const,
       },
     ]),
   );
+
+  #targetOf(name: string): OutboxHandler<Message> {
+    if (name === "fine") return toDurableObject(this.env.SHELF as never, () => "one");
+    if (name === "even") return toWebhook(this.env.WEBHOOK, { secret: this.env.SECRET, concurrency: 1 });
+    return this.#sendTo(name);
+  }
 
   #sendTo(name: string) {
     return async (messages: OutboxMessage<Message>[], delivery: OutboxDelivery): Promise<void> => {
@@ -72,6 +89,16 @@ class NamedBox extends DurableObject<Env> {
     return { rows: rows.size, alarm: await this.ctx.storage.getAlarm() };
   }
 }
+
+/** The receiver of `fine`: what it was told it tells the test, in the handler of its inbox. */
+export class Shelf extends withTransactionalInbox(
+  class extends DurableObject<Env> {
+    async receiveMessage({ msg }: OutboxEnvelope<Message>): Promise<void> {
+      const body = JSON.stringify({ name: "fine", numbers: [msg.n] });
+      await (await this.env.RECEIVER.fetch("http://receiver/", { method: "POST", body })).arrayBuffer();
+    }
+  },
+) {}
 
 const options = { retry: { minDelaySeconds: 0.05, maxDelaySeconds: 0.2, jitter: 0 } };
 export class SqliteNamed extends withTransactionalOutbox(NamedBox, options) {}
