@@ -380,7 +380,8 @@ const FOUND: readonly (readonly [string, readonly Command[], Partial<Setting>?])
   ],
 ];
 
-it.each(FOUND.map(([title, commands, setting = {}]) => ({ title, commands, setting })))("$title", async ({ commands, setting }) => {
+// "$title" would cut titles short.
+it.each(FOUND.map(([title, commands, setting = {}]) => [title, commands, setting] as const))("%s", async (_, commands, setting) => {
   const story = new Story({ backend: "sqlite", tempo: "split", parameters: 1, seed: 1, ...setting });
   story.rough = true;
   for (const command of commands) await perform(story, command);
