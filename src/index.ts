@@ -33,6 +33,7 @@ export type { OutboxListOptions } from "./operate/list.js";
 export type { OutboxLogMessage, OutboxLogPage, OutboxReadOptions, OutboxTailOptions, OutboxTrimOptions } from "./operate/log.js";
 export type { DestinationOption } from "./operate/operations.js";
 export type { OutboxOutcomes, OutboxReceived, OutboxReceiveOptions } from "./operate/pull.js";
+export type { OutboxRewindOptions } from "./operate/rewind.js";
 export type { OutboxDestinationStats, OutboxStats } from "./operate/stats.js";
 export {
   type DescribesMessages,

@@ -19,6 +19,7 @@ import {
 import { type DestinationOption, operations } from "./operate/operations.js";
 import { type OutboxOutcomes, type OutboxReceived, type OutboxReceiveOptions, pullOperations } from "./operate/pull.js";
 import { replacerOf } from "./operate/replace.js";
+import type { OutboxRewindOptions } from "./operate/rewind.js";
 import type { OutboxStats } from "./operate/stats.js";
 import { define } from "./storage/native.js";
 import type { Eraser } from "./write/delete-all.js";
@@ -219,6 +220,15 @@ export interface OutboxManager<M = unknown, I = M> {
   settle(lease: string, outcomes: OutboxOutcomes): Promise<void>;
   /** Lets a lease end so many seconds from now. Resolves to when that is. @throws OutboxError `lease_expired`. */
   extendLease(lease: string, options?: Pick<OutboxReceiveOptions, "visibilityTimeoutSeconds">): Promise<number>;
+  /**
+   * Lets a destination get again what the log has kept from a position on: after a mistake in its handler, say. What it has set aside, and its dead letters,
+   * stay as they are, and other destinations go on. Waits for the end of a run of it, and ends the leases of its consumers. Resolves to how many messages
+   * it has yet to get, at most.
+   *
+   * @throws TypeError when the object has no such destination, or for a position that is not kept or lies ahead; OutboxError `unsupported` without
+   * `retain`, and in a transaction
+   */
+  rewind(destination: string, options: OutboxRewindOptions): Promise<number>;
   /**
    * Begins a new epoch with the next message, counted from 1. Call it after a point-in-time restore: without it, numbers used after the restored point
    * would be used again.

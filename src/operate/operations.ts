@@ -12,6 +12,7 @@ import { cancellerOf } from "./cancel.js";
 import { type DeadLetters, deadLettersOf } from "./dead-letters.js";
 import { type DropOptions, drop } from "./drop.js";
 import { listerOf, listOptions, type OutboxListOptions, within1000 } from "./list.js";
+import { type OutboxRewindOptions, rewind } from "./rewind.js";
 import { statsOf } from "./stats.js";
 
 /** Which destination is meant. */
@@ -171,6 +172,14 @@ export function operations(parts: OutboxContext, wake: () => Promise<void> | und
       if (typeof name !== "string") throw expected("name", "the name of a destination", name);
       const [one] = await meant({ destination: name });
       return await drop(parts, one as Delivery, deadLetters);
+    },
+
+    async rewind(name: string, options: OutboxRewindOptions) {
+      if (typeof name !== "string") throw expected("name", "the name of a destination", name);
+      const [one] = await meant({ destination: name });
+      const count = await rewind(parts, one as Delivery, options, wake);
+      delivery.kick();
+      return count;
     },
 
     async newEpoch() {

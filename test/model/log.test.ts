@@ -20,6 +20,7 @@ type Step =
   | { readonly do: "crash"; readonly steps: number }
   | { readonly do: "wait"; readonly seconds: number }
   | { readonly do: "trim"; readonly share: number }
+  | { readonly do: "rewind"; readonly share: number; readonly destination: number }
   | { readonly do: "read"; readonly from: number; readonly limit: number; readonly backward: boolean }
   | { readonly do: "epoch" | "tail" | "evict" | "deploy" };
 
@@ -39,6 +40,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant("crash" as const), steps: fc.integer({ min: 1, max: 40 }) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("wait" as const), seconds: fc.constantFrom(0.01, 3, 400) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("trim" as const), share: fc.double({ min: 0, max: 1, noNaN: true }) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant("rewind" as const),
+      share: fc.double({ min: 0, max: 1, noNaN: true }),
+      destination: fc.nat(NAMES.length - 1),
+    }),
+  },
   {
     weight: 3,
     arbitrary: fc.record({
@@ -209,6 +218,15 @@ it("what is read, forwards and backwards, and what a tail yields over all lives 
         const first = await act((outbox) => outbox.trim({ before }));
         if (first !== undefined) expect(first).toBeLessThanOrEqual(Math.max(before, first > before ? first : 0, 1));
         trimmed = Math.max(trimmed, before);
+      } else if (step.do === "rewind") {
+        const name = names[step.destination];
+        // Where that is not kept, or lies ahead, it is refused.
+        if (name)
+          await act((outbox) =>
+            outbox
+              .rewind(name, { to: Math.max(1, Math.floor(step.share * last)) })
+              .catch((error: Error) => expect(error.message).toContain("options.to")),
+          );
       } else if (step.do === "read") {
         const limit = step.limit;
         await act(async (outbox) => {

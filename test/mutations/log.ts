@@ -84,4 +84,12 @@ export const LOG: readonly Mutation[] = [
     replace: "",
     finders: [runtime("expected-sequence")],
   },
+  {
+    name: "rewinds a destination while a batch of it is in flight",
+    file: "operate/rewind.ts",
+    within: "rewind",
+    find: "first || queue.batch; ",
+    replace: "first; ",
+    finders: [runtime("rewind", "waits for the end of a run")],
+  },
 ];
