@@ -378,6 +378,15 @@ const FOUND: readonly (readonly [string, readonly Command[], Partial<Setting>?])
     ],
     { parameters: 2, alarms: "very late", commits: "slow", options: { deadLetters: { expiresInSeconds: 10 } } },
   ],
+  [
+    "an own alarm that is set for the time of one that has fired, after the clock was turned back, is called again",
+    [
+      { do: "own set", seconds: 1 },
+      { do: "wait", seconds: 3600 },
+      { do: "jump", seconds: -3600 },
+      { do: "ask", steps: [{ step: "own set", seconds: 1 }, { step: "look" }] },
+    ],
+  ],
 ];
 
 // "$title" would cut titles short.

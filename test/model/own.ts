@@ -20,6 +20,8 @@ export class OwnAlarm {
   /** The call that failed last, if none has succeeded since. */
   #failed: { readonly time: number; readonly at: number; readonly calls: number } | null = null;
   readonly #fired: Map<number, number> = new Map();
+  /** How often a time was asked for again after it had fired: the clock was turned back. */
+  readonly #again: Map<number, number> = new Map();
   #deaths = 0;
   /** The handler throws so many times more. */
   throws = 0;
@@ -47,6 +49,7 @@ export class OwnAlarm {
     const calls = { before: times(before), time: times(time) };
     const losses = this.#losses;
     if (time !== null) this.#asked.add(time);
+    if (time !== null && times(time) > 0 && this.#back) this.#again.set(time, (this.#again.get(time) ?? 0) + 1);
     this.#failed = null;
     this.#uncounted = false;
     this.#changing = true;
@@ -114,7 +117,8 @@ export class OwnAlarm {
     if (now < scheduledTime && !this.#back) this.wrong.push(`the object's own alarm was called ${scheduledTime - now} ms too early`);
     const times = (this.#fired.get(scheduledTime) ?? 0) + 1;
     this.#fired.set(scheduledTime, times);
-    if (times > 1 + this.#deaths + this.#thrown) this.wrong.push(`the object's own alarm was called ${times} times for nothing`);
+    if (times > 1 + (this.#again.get(scheduledTime) ?? 0) + this.#deaths + this.#thrown)
+      this.wrong.push(`the object's own alarm was called ${times} times for nothing`);
     this.#checkRetry(scheduledTime, now, retryCount);
     if (this.throws > 0) {
       this.throws--;
