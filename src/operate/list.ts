@@ -127,6 +127,9 @@ export function listerOf(parts: OutboxContext, { reader }: Delivery, scan: Scan)
       }
       if (listed.length >= most) break;
     }
+    const lastKind = kinds.at(-1) ?? "s";
+    // It has come through all kinds of rows, though the last had none: the next page does not begin before that.
+    if (listed.length < most && end?.kind !== lastKind) end = { kind: lastKind, key: "", position: 0 };
     // What was ahead may have moved to where the walk had been.
     if (listed.length < most && walk.isDisturbed) {
       for (const kind of kinds.filter((kind) => kind !== "s" && kind !== "d")) {

@@ -387,6 +387,21 @@ const FOUND: readonly (readonly [string, readonly Command[], Partial<Setting>?])
       { do: "ask", steps: [{ step: "own set", seconds: 1 }, { step: "look" }] },
     ],
   ],
+  [
+    "a walk whose first page shows what has moved back while it was read visits each message once",
+    [
+      { do: "put", extra: { key: "a", delay: 1, id: "y" } },
+      {
+        do: "ask",
+        steps: [
+          { step: "put", options: { id: "y" } },
+          { step: "put", options: { key: "a", allowUnconfirmed: true } },
+        ],
+      },
+      { do: "walk", state: "delayed", limit: 1, between: [] },
+    ],
+    { commits: "slow", seed: 208, options: { dispatch: "immediate" } },
+  ],
 ];
 
 // "$title" would cut titles short.
