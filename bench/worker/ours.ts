@@ -1,6 +1,6 @@
 /** This package, in its three ways. */
 import { DurableObject } from "cloudflare:workers";
-import { type OutboxManager, type OutboxMessage, withTransactionalOutbox } from "../../src/index.ts";
+import { type OutboxManager, type OutboxMessage, type StandardSchema, withTransactionalOutbox } from "../../src/index.ts";
 import type { Destination, JobName } from "../words.ts";
 import { type Contestant, type Env, KEY, type Message, message, state, Work } from "./work.ts";
 
@@ -37,9 +37,12 @@ export class BareOursSync extends Bare {
 }
 
 export const Ours: typeof BareOurs = withTransactionalOutbox(class extends BareOurs {});
+const accepting: StandardSchema<Message, Message> = {
+  "~standard": { version: 1, vendor: "bench", validate: (value) => ({ value: value as Message }) },
+};
 /** With a schema that accepts at once: what is left is what the outbox itself does for a message that is checked. */
 export const OursChecked: typeof BareOurs = withTransactionalOutbox(class extends BareOurs {}, {
-  messages: { order_created: { "~standard": { version: 1, vendor: "bench", validate: (value) => ({ value }) } } },
+  messages: { order_created: accepting },
 });
 export const OursImmediate: typeof BareOurs = withTransactionalOutbox(class extends BareOurs {}, { dispatch: "immediate" });
 export const OursSync: typeof BareOursSync = withTransactionalOutbox(class extends BareOursSync {});
