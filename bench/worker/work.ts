@@ -12,7 +12,7 @@ export interface State {
 
 /** What every operation announces: about a hundred bytes of message. */
 export interface Message {
-  readonly type: string;
+  readonly type: "order_created";
   readonly data: { readonly ordernr: number; readonly customer: string; readonly total: number };
 }
 
