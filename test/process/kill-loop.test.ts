@@ -4,7 +4,7 @@ import { SEED, size } from "../support/random.ts";
 import { killLoop } from "./kill-loop.ts";
 import { lineOf } from "./kill-loop-report.ts";
 
-const KILLS = Number(process.env.OUTBOX_KILLS ?? size(15, 100));
+const KILLS = Number(process.env.OUTBOX_KILLS ?? size(10, 100));
 
 it(`loses and invents nothing in ${KILLS} kills at random times`, { timeout: 300_000 + KILLS * 5000 }, async () => {
   const report = await killLoop({ kills: KILLS, seed: SEED });

@@ -35,7 +35,7 @@ const FAULTS: [string, Order[], number][] = [
   ["when all of it comes together", each(7, { end: "abort" }).map((order, i) => ({ ...order, twice: i % 2 === 0, fail: i % 9 === 8 })), 0],
 ];
 
-describe.each(some(3, FAULTS))("%s", (_, orders, kills) => {
+describe.each(some(2, FAULTS))("%s", (_, orders, kills) => {
   it("of twenty simultaneous bookings of one slot exactly one is confirmed", async () => {
     const table = restaurant.newTable();
     const killed = restaurant.kills;
