@@ -76,7 +76,12 @@ export function pullOf(store: Store, reader: Reader, { versions, take, settle, f
   let count = 0;
 
   function alone<R>(work: () => Promise<R>): Promise<R> {
-    const done = last.then(work);
+    const before = last;
+    // Awaited in here: at compatibility dates before 2026-03-10 a rejection that is only passed on counts as unhandled.
+    const done = (async () => {
+      await before;
+      return await work();
+    })();
     last = done.catch(() => {});
     return done;
   }
