@@ -1,5 +1,5 @@
 /** Mistakes in what is kept of the log, and in how it is read. */
-import { type Mutation, model, runtime } from "./mutation.ts";
+import { type Mutation, model, runtime, unit } from "./mutation.ts";
 
 const stories = model("log");
 
@@ -18,7 +18,7 @@ export const LOG: readonly Mutation[] = [
     within: "committedPage",
     find: "if (!store.open && store.transactions === transactions && store.rollbacks === rollbacks && store.retractions === retractions)",
     replace: "",
-    finders: [runtime("tail", "has rolled back"), stories],
+    finders: [unit("log", "once it is durable")],
   },
   {
     name: "yields what is not durable",
@@ -26,7 +26,7 @@ export const LOG: readonly Mutation[] = [
     within: "committedPage",
     find: "if (page.messages.length > 0) await durable();",
     replace: "",
-    finders: [stories],
+    finders: [unit("log", "once it is durable")],
   },
   {
     name: "trims what a destination has yet to get",

@@ -1,6 +1,8 @@
 /** The log while it grows: what is read of it has no gap, whatever is put between the read and its answer. */
 import { expect, it } from "vitest";
 import { logOf } from "../../src/log/log.ts";
+import { committedPage } from "../../src/log/read.ts";
+import { NO_LINES } from "../../src/storage/lines.ts";
 import { memoryOf, type Row } from "../../src/storage/memory.ts";
 import { draft } from "../../src/storage/message.ts";
 import { decode, type SegmentRow } from "../../src/storage/rows.ts";
@@ -78,4 +80,19 @@ it.each([
   expect(batch.looked).toEqual(positions);
   expect(positions.length).toBeGreaterThanOrEqual(before);
   expect(memory.position).toBe(before + meanwhile - left);
+});
+
+it("a page of what is committed is returned once it is durable, and read again if something was rolled back meanwhile", async () => {
+  const { memory, store } = logWith(20, () => {});
+  const committed = Object.assign(store, { open: null, rollbacks: 0, retractions: 0, transactions: 0 });
+  const whole = { from: 1, isBackward: false, limit: 100, wants: () => true };
+  let durable = 0;
+  const first = await committedPage(committed, whole, async () => void durable++);
+  expect([durable, first.messages.map(({ position }) => position)]).toEqual([1, range(1, 20)]);
+  const second = await committedPage(committed, whole, async () => {
+    if (committed.rollbacks > 0) return;
+    memory.tail = NO_LINES;
+    committed.rollbacks++;
+  });
+  expect(second.messages.map(({ position }) => position)).toEqual(range(1, 16));
 });

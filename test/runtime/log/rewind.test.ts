@@ -40,9 +40,12 @@ onBothBackends("a destination that is rewound", (backend) => {
     const stub = objectWith(backend, all, { one: {} }, { retain: "all" });
     await inside(stub, (_, outbox) => Promise.all(range(1, 50).map((n) => outbox.send(n))));
     await eventually(() => got(all.one).length >= 50);
-    const rewound = inside(stub, (_, outbox) => outbox.rewind("one", { to: 11 }));
+    let rewound: Promise<number> = Promise.resolve(0);
+    await inside(stub, (_, outbox) => {
+      rewound = outbox.rewind("one", { to: 11 });
+    });
     held.open();
-    expect(await rewound).toBe(40);
+    expect(await inside(stub, () => rewound)).toBe(40);
     await eventually(() => got(all.one).length >= 90);
     await drained(stub);
     expect(got(all.one)).toEqual([...range(1, 50), ...range(11, 50)]);

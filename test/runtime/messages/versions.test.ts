@@ -2,6 +2,7 @@
 import { expect, it } from "vitest";
 import type { MessageSchemas, OutboxMessage } from "../../../src/index.ts";
 import { accepting, schemaOf } from "../../support/schemas.ts";
+import { forward } from "../support/clock.ts";
 import { type Backend, eventually, gate, inside, onEitherBackend, outboxRows, type Stub, until } from "../support/harness.ts";
 import { deployed, got, objectWith, type Receiver, receivers, told } from "../support/named.ts";
 
@@ -256,6 +257,10 @@ onEitherBackend("the version of a message", (backend) => {
     expect(ahead[1]).toMatchObject({ key: "k" });
     // Without the option, a deployment knows the first version of everything.
     stub = await deployed(stub, all, destinations);
+    await inside(stub, (_, outbox) => outbox.flush());
+    expect(got(all.one)).toEqual([a(4), a(5), { type: "b" }]);
+    // Nor once the time has come at which it is looked at again.
+    forward(3600);
     await inside(stub, (_, outbox) => outbox.flush());
     expect(got(all.one)).toEqual([a(4), a(5), { type: "b" }]);
     stub = await deployed(stub, all, destinations, inVersion(2));
