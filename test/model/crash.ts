@@ -1,4 +1,4 @@
-/** Crash enumeration: every scenario, with a crash at every step, and in the proof a second one at every step of the recovery from every other one. No chance. */
+/** Crash enumeration: every scenario, with a crash at every step, and in the proof a second one at every step of the recovery from one in three. No chance. */
 import { afterAll, describe, expect, it } from "vitest";
 import { PROOF, size } from "../support/random.ts";
 import { finish } from "./ending.ts";
@@ -9,8 +9,8 @@ import type { Choice } from "./world.ts";
 const BACKENDS = ["sqlite", "kv"] as const;
 const TEMPOS = ["split", "joined"] as const;
 
-/** A second crash, at every step, follows one first crash in so many. VITE_SHARE=1: every one, which takes twice as long as the proof has for it. */
-const SHARE = Number((import.meta as unknown as { env: Record<string, string | undefined> }).env.VITE_SHARE ?? size(150, 2));
+/** A second crash, at every step, follows one first crash in so many. VITE_SHARE=1: every one, which takes longer than the proof has for it. */
+const SHARE = Number((import.meta as unknown as { env: Record<string, string | undefined> }).env.VITE_SHARE ?? size(150, 3));
 
 /** A crash at one step in so many: at every one in the proof, and in the scenarios by turns elsewhere. */
 const STRIDE = size(3, 1);
