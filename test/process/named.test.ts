@@ -1,5 +1,5 @@
 /** Several destinations on a killed runtime: one is down, one hangs, one is poisoned, one is removed and comes back, one is new, and three are well. */
-import { createServer } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { MiniflareOptions, Request as MiniflareRequest } from "miniflare";
 import { Response } from "miniflare";
@@ -41,12 +41,16 @@ interface Stats {
 
 /** The webhook: what is posted to it reaches the same receivers. */
 async function webhook(receivers: Receivers): Promise<{ url: string; [Symbol.dispose]: () => void }> {
-  const server = createServer(async (request, response) => {
+  const take = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     let body = "";
     for await (const chunk of request) body += chunk;
     const { data } = JSON.parse(body) as { data: { n: number } };
     receivers.calls.push({ name: "even", numbers: [data.n], order: "deliver" });
     response.writeHead(204).end();
+  };
+  const server = createServer((request, response) => {
+    // A kill cuts off what it is sending: that has not been posted.
+    take(request, response).catch((error: { code?: string }) => expect(error.code).toBe("ECONNRESET"));
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {
