@@ -245,7 +245,7 @@ function outputOf(type: string, result: Result): unknown {
   return withType(`The output of the schema of ${JSON.stringify(type)}`, type, value);
 }
 
-/** A message with its type, which whoever made it may have left out. @throws TypeError when it is none of this type. */
+/** A message with its type, which an upcaster or a schema may have left out. @throws TypeError when it is none of this type. */
 function withType(what: string, type: string, value: unknown): unknown {
   const own = Object(value) === value && !isPromise(value) ? (value as { type?: unknown }).type : null;
   if (own === type) return value;

@@ -20,20 +20,25 @@ export async function* follow(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Read, void, undefined> {
   let wake = (): void => {};
-  signal?.addEventListener("abort", () => wake(), { once: true });
-  for (let next = from; !signal?.aborted; ) {
-    const appended = store.appended();
-    const page = await committedPage(store, { from: next, isBackward: false, limit: PAGE_MESSAGES, wants: () => true }, durable);
-    for (const message of page.messages) {
-      if (signal?.aborted) return;
-      yield message;
+  const aborted = (): void => wake();
+  signal?.addEventListener("abort", aborted);
+  try {
+    for (let next = from; !signal?.aborted; ) {
+      const appended = store.appended();
+      const page = await committedPage(store, { from: next, isBackward: false, limit: PAGE_MESSAGES, wants: () => true }, durable);
+      for (const message of page.messages) {
+        if (signal?.aborted) return;
+        yield message;
+      }
+      ({ next } = page);
+      if (!page.isWhole || signal?.aborted) continue;
+      // Not a race, which would keep a reaction to the signal for each message.
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+        void appended.then(resolve);
+      });
     }
-    ({ next } = page);
-    if (!page.isWhole || signal?.aborted) continue;
-    // Not a race, which would keep a reaction to the signal for each message.
-    await new Promise<void>((resolve) => {
-      wake = resolve;
-      void appended.then(resolve);
-    });
+  } finally {
+    signal?.removeEventListener("abort", aborted);
   }
 }

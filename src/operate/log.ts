@@ -84,12 +84,20 @@ export function logOperations(parts: OutboxContext, durable: () => Promise<void>
     if (!settings.retain) throw new OutboxError("unsupported", `${method}() needs a log that is kept: set the option \`retain\`.`);
   }
 
-  function follower(method: string, options: OutboxTailOptions | undefined): AsyncGenerator<OutboxLogMessage, void, undefined> {
+  /** @param end ends it as well, where it may be waiting for a message */
+  function follower(
+    method: string,
+    options: OutboxTailOptions | undefined,
+    end?: AbortController,
+  ): AsyncGenerator<OutboxLogMessage, void, undefined> {
     checkRetained(method);
     const { after, signal } = known("options", options ?? {}, ["after", "signal"]);
     const given = after === undefined ? undefined : within("options.after", after, POSITION);
     if (signal !== undefined && !(signal instanceof AbortSignal)) throw expected("options.signal", "an AbortSignal", signal);
-    return following(given, signal);
+    if (end && signal?.aborted) end.abort();
+    if (end) signal?.addEventListener("abort", () => end.abort(), { once: true });
+    // From now on, and not from when the first message is asked for. What the object has stored is not known while it starts.
+    return following(given ?? (parts.loading ? undefined : memory.position), end?.signal ?? signal);
   }
 
   async function* following(after: number | undefined, signal: AbortSignal | undefined): AsyncGenerator<OutboxLogMessage, void, undefined> {
@@ -128,7 +136,8 @@ export function logOperations(parts: OutboxContext, durable: () => Promise<void>
     tail: (options?: OutboxTailOptions) => follower("tail", options),
 
     tailStream(options?: OutboxTailOptions): ReadableStream<Uint8Array> {
-      const messages = follower("tailStream", options);
+      const end = new AbortController();
+      const messages = follower("tailStream", options, end);
       const encoder = new TextEncoder();
       return new ReadableStream({
         type: "bytes",
@@ -139,6 +148,8 @@ export function logOperations(parts: OutboxContext, durable: () => Promise<void>
           controller.byobRequest?.respond(0);
         },
         async cancel() {
+          // What waits for the next message ends by this alone.
+          end.abort();
           await messages.return();
         },
       });

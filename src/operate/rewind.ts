@@ -32,23 +32,26 @@ export async function rewind(
   if (Number.isNaN(wanted)) throw expected("options.to", "a position", to);
   if (!settings.retain) throw new OutboxError("unsupported", "rewind() needs a log that is kept: set the option `retain`.");
   if (store.open) throw new OutboxError("unsupported", "rewind() can't be called in a transaction.");
-  // A batch that is settled later would move it on again.
-  for (let first = untilWritable(parts); first || queue.batch; first = untilWritable(parts)) await (first ?? join());
-  const next = (reader.queuedCount === 0 ? memory.position : reader.cursor.ackFloor) + 1;
-  if (wanted < log.earliest() || wanted > next) throw expected("options.to", `a position from ${log.earliest()} to ${next}`, to);
-  pull.endAll();
-  const written = store.commit((rows) => {
-    reader.cursor = cursorAt(wanted - 1);
-    reader.segment = 0;
-    // What of it the destination takes is found out by looking.
-    reader.queuedCount = memory.position - (wanted - 1);
-    reader.timedCount = 0;
-    reader.queueDueAt = 0;
-    if (reader.acksAtRest) rows[acksKey(reader.prefix)] = undefined;
-    reader.acksAtRest = false;
-    rows[memory.key] = store.header();
+  // What is settled later would move it on again: the batch of a run, and what a consumer has received.
+  return await pull.alone(async () => {
+    const busy = (): Promise<unknown> | null => untilWritable(parts) ?? store.open ?? (queue.batch ? join() : null);
+    for (let first = busy(); first; first = busy()) await first;
+    const next = (reader.queuedCount === 0 ? memory.position : reader.cursor.ackFloor) + 1;
+    if (wanted < log.earliest() || wanted > next) throw expected("options.to", `a position from ${log.earliest()} to ${next}`, to);
+    pull.endAll();
+    const written = store.commit((rows) => {
+      reader.cursor = cursorAt(wanted - 1);
+      reader.segment = 0;
+      // What of it the destination takes is found out by looking.
+      reader.queuedCount = memory.position - (wanted - 1);
+      reader.timedCount = 0;
+      reader.queueDueAt = 0;
+      if (reader.acksAtRest) rows[acksKey(reader.prefix)] = undefined;
+      reader.acksAtRest = false;
+      rows[memory.key] = store.header();
+    });
+    wake();
+    await written;
+    return reader.queuedCount;
   });
-  wake();
-  await written;
-  return reader.queuedCount;
 }

@@ -98,7 +98,7 @@ export function entriesOf(row: Row | null, stream: Stream, messages: readonly St
   return entries;
 }
 
-/** Nothing goes with most messages. Never changed: whoever changes `more` replaces it. */
+/** Nothing goes with most messages. Never changed in place: code that changes `more` replaces it. */
 const NOTHING: MessageMeta = Object.freeze({});
 
 /** How often a message that was read has been handed over: never too few. */

@@ -1,4 +1,4 @@
-/** How the destination fares, and which messages are under suspicion: pure steps from one state to the next. */
+/** How the destination is doing, and which messages are under suspicion: pure steps from one state to the next. */
 
 /** The breaker, which is open while `failures` is above 0, and the search for a message that breaks its batch. */
 export interface Breaker {

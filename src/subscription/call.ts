@@ -58,7 +58,7 @@ export function callOf(
     else if (!outcomes.has(id)) outcomes.set(id, outcome);
   };
   const delivery: OutboxDelivery = {
-    // Made for those who ask: most don't, and it is the dearest part of a call.
+    // Made when it is asked for: most handlers do not use it, and it is the most expensive part of a call.
     get signal() {
       controller ??= new AbortController();
       return controller.signal;

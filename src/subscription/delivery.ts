@@ -108,7 +108,7 @@ export function deliveryOf(
     queue.batch = null;
   };
   const isStrict = (): boolean => delivery.settings.ordering !== "batch";
-  const pull = pullOf(store, reader, { ...outcomes, versions, take, settle, release, isStrict });
+  const pull = pullOf(store, reader, { ...outcomes, versions, take, settle, release, isStrict, untilConfirmed });
   let active: Promise<void> | null = null;
   let stepAt = NEVER;
   let idleUntil = 0;

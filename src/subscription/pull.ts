@@ -47,6 +47,8 @@ export interface Pull {
   count(): number;
   /** Ends every lease. */
   endAll(): void;
+  /** Runs `work` when no call of a consumer is under way, and lets none begin meanwhile. */
+  alone<R>(work: () => Promise<R>): Promise<R>;
 }
 
 interface Lease {
@@ -62,13 +64,21 @@ interface Parts extends Pick<Outcomes, "fail" | "bury">, Pick<Settling, "settle"
   /** The batch that was taken is in nobody's hands. */
   release(): void;
   isStrict(): boolean;
+  /** Waits for what was put with `allowUnconfirmed`: storage does not hold back what is sent before that is durable. */
+  untilConfirmed(): Promise<void>;
 }
+
+const NOTHING_SETTLED: ReadonlySet<Entry> = new Set();
 
 function gone(): OutboxError {
   return new OutboxError("lease_expired", "The lease has expired, or the object has restarted since: its messages are handed out again.");
 }
 
-export function pullOf(store: Store, reader: Reader, { versions, take, settle, fail, bury, release, isStrict }: Parts): Pull {
+export function pullOf(
+  store: Store,
+  reader: Reader,
+  { versions, take, settle, fail, bury, release, isStrict, untilConfirmed }: Parts,
+): Pull {
   /** One after the other: each looks at what is stored, and changes it. */
   let last: Promise<unknown> = Promise.resolve();
   const leases = new Map<string, Lease>();
@@ -117,9 +127,8 @@ export function pullOf(store: Store, reader: Reader, { versions, take, settle, f
   }
 
   /** Settles what has got a fate; the rest stays where it is. */
-  async function settleSome(batch: Batch, isNeeded: boolean, settled: ReadonlySet<Entry> = new Set()): Promise<void> {
+  async function settleSome(batch: Batch, isNeeded: boolean): Promise<void> {
     lookAgain(reader);
-    keepInPlace(batch, settled);
     if (isNeeded) await settle(batch, batch.isCut);
     release();
     releaseBatch(reader);
@@ -161,7 +170,8 @@ export function pullOf(store: Store, reader: Reader, { versions, take, settle, f
       entry.attempts = handedOver(reader, entry) + 1;
       fail(entry, entry.more, new Error("Its lease has expired."), 0);
     }
-    await settleSome(batch, true, new Set(failed));
+    keepInPlace(batch, new Set(failed));
+    await settleSome(batch, true);
     for (const [name] of over) leases.delete(name);
   }
 
@@ -173,6 +183,8 @@ export function pullOf(store: Store, reader: Reader, { versions, take, settle, f
       const batch = reader.paused ? null : await look();
       const chosen = batch ? versions.bring(choose(batch, room), store.now()) : [];
       const messages = chosen.map(shown);
+      // One that is leased does not expire: its consumer will say what has become of it.
+      if (batch) keepInPlace(batch, NOTHING_SETTLED);
       // Those that have expired, or of which this deployment could make nothing. What waits behind another message can stay.
       const isNeeded = batch?.entries.some(({ fate }) => fate === "dead") === true;
       const name = `${reader.name}:${++count}:${life}`;
@@ -184,6 +196,7 @@ export function pullOf(store: Store, reader: Reader, { versions, take, settle, f
       if (batch) await settleSome(batch, isNeeded || batch.isCut);
       // Nothing of what was looked at is for this destination, or all of it has just been set aside: there may be more.
       if (messages.length === 0 && batch && (isNeeded || batch.isCut)) continue;
+      await untilConfirmed();
       return { messages, lease: name, expiresAt };
     }
   }
@@ -191,7 +204,8 @@ export function pullOf(store: Store, reader: Reader, { versions, take, settle, f
   return {
     receive: (limit, visibilityMs) => alone(() => receive(limit, visibilityMs)),
 
-    knows: (name) => name.startsWith(`${reader.name}:`),
+    // The name of a destination may have colons of its own.
+    knows: (name) => name.replace(/:\d+:[^:]*$/, "") === reader.name,
 
     settle: (name, verdicts) =>
       alone(async () => {
@@ -216,7 +230,8 @@ export function pullOf(store: Store, reader: Reader, { versions, take, settle, f
           await settleSome(batch, false);
           throw gone();
         }
-        await settleSome(batch, true, settled);
+        keepInPlace(batch, settled);
+        await settleSome(batch, true);
         for (const id of verdicts.keys()) lease.messages.delete(id);
         if (lease.messages.size === 0) leases.delete(name);
       }),
@@ -230,5 +245,6 @@ export function pullOf(store: Store, reader: Reader, { versions, take, settle, f
     has: (position) => leased().some((each) => each.position === position && each.expiresAt > store.now()),
     count: () => leased().filter(({ expiresAt }) => expiresAt > store.now()).length,
     endAll: () => leases.clear(),
+    alone,
   };
 }

@@ -273,7 +273,7 @@ export function queueOf(store: Store, reader: Reader): Queue {
     return kind === "k";
   }
 
-  /** The lanes as this turn may change them: copied once, so that whoever holds the map of an earlier turn can put it back. */
+  /** The lanes as this turn may change them: copied once, so that code that holds the map of an earlier turn can put it back. */
   function ownLanes(): Map<string, LaneState> {
     if (reader.lanes !== copied) reader.lanes = copied = new Map(reader.lanes);
     return copied as Map<string, LaneState>;

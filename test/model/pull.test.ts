@@ -158,7 +158,12 @@ it("each message is settled once or is a dead letter, and none before an earlier
           keys.set(n, step.key);
           maybe.add(n);
         }
-        const options = { ...(step.key > 2 && { key: `k${step.key}` }), ...(step.delay > 0 && { delaySeconds: step.delay }) };
+        // Some of those without a key expire, leased or not.
+        const options = {
+          ...(step.key === 1 && { expiresInSeconds: 5 }),
+          ...(step.key > 2 && { key: `k${step.key}` }),
+          ...(step.delay > 0 && { delaySeconds: step.delay }),
+        };
         const receipts = await act((outbox) => Promise.all(mine.map((n) => outbox.put(`n:${n}`, n, n, options))));
         if (receipts) for (const n of mine) stored.add(n);
       } else if (step.do === "receive") await receive(step.consumer, step.most);

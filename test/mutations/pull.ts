@@ -60,4 +60,12 @@ export const PULL: readonly Mutation[] = [
     replace: "",
     finders: [runtime("pull", "sets no alarm")],
   },
+  {
+    name: "makes a dead letter of what is leased when it expires",
+    file: "subscription/pull.ts",
+    within: "receive",
+    find: "if (batch) keepInPlace(batch, NOTHING_SETTLED);",
+    replace: "",
+    finders: [runtime("pull", "expire that is leased")],
+  },
 ];

@@ -1,8 +1,11 @@
 /** `rewind`: one destination gets again what the log has kept, in order, and no other notices. */
+import { DurableObject } from "cloudflare:workers";
 import { expect, it } from "vitest";
+import { withTransactionalOutbox } from "../../../src/index.ts";
 import { boxWith } from "../support/batches.ts";
-import { again, crash, drained, eventually, gate, inside, onBothBackends } from "../support/harness.ts";
+import { again, crash, declared, drained, eventually, gate, inside, onBothBackends } from "../support/harness.ts";
 import { got, objectWith, receivers } from "../support/named.ts";
+import { type BoxEnv, type Form, options } from "../support/worker.ts";
 
 const range = (first: number, last: number): number[] => Array.from({ length: last - first + 1 }, (_, n) => first + n);
 
@@ -49,6 +52,26 @@ onBothBackends("a destination that is rewound", (backend) => {
     await eventually(() => got(all.one).length >= 90);
     await drained(stub);
     expect(got(all.one)).toEqual([...range(1, 50), ...range(11, 50)]);
+  });
+
+  it("waits for a consumer that is settling, where it is pulled, and ends its leases", async () => {
+    class Jobs extends DurableObject<BoxEnv> {
+      destinations = { jobs: { pull: true as const } };
+      get outbox() {
+        return this.env.OUTBOX_MANAGER;
+      }
+    }
+    const stub = declared(backend, withTransactionalOutbox(Jobs, { ...options, retain: "all" }) as unknown as Form);
+    await inside(stub, async (_, outbox) => {
+      await Promise.all(range(1, 20).map((n) => outbox.send(n)));
+      const first = await outbox.receive("jobs", { maxMessages: 10 });
+      const settled = outbox.settle(first.lease, { acks: first.messages.slice(0, 5).map(({ id }) => id) });
+      const rewound = outbox.rewind("jobs", { to: 1 });
+      await settled;
+      expect(await rewound).toBe(20);
+      await expect(outbox.settle(first.lease, { acks: [first.messages[9]?.id ?? ""] })).rejects.toMatchObject({ code: "lease_expired" });
+      expect((await outbox.receive("jobs", { maxMessages: 20 })).messages.map(({ msg }) => msg)).toEqual(range(1, 20));
+    });
   });
 
   it("goes to no place that is not kept, nor ahead", async () => {

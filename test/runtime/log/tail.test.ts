@@ -126,6 +126,29 @@ onEitherBackend("a tail", (backend) => {
     ]);
   });
 
+  it("begins where it was called, and not where it is first read", async () => {
+    const stub = boxWith(backend, { retain: "all" });
+    const read = await inside(stub, async (_, outbox) => {
+      await outbox.send("before");
+      const tail = outbox.tail();
+      await outbox.send("after");
+      const { value } = await tail.next();
+      await tail.return();
+      return value?.msg;
+    });
+    expect(read).toBe("after");
+  });
+
+  it("as a stream ends at once when it is cancelled while it waits for a message", async () => {
+    const stub = boxWith(backend, { retain: "all" });
+    await inside(stub, async (_, outbox) => {
+      const reader = outbox.tailStream().getReader();
+      const waiting = reader.read();
+      await reader.cancel();
+      expect((await waiting).done).toBe(true);
+    });
+  });
+
   it.each([
     [{ after: -1 }, "options.after"],
     [{ since: 1 }, "unknown options"],

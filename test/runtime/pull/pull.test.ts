@@ -211,6 +211,32 @@ onEitherBackend("a destination that is pulled", (backend) => {
     expect(await statsOf(stub)).toMatchObject({ dead: 3, pending: 0 });
   });
 
+  it("lets nothing expire that is leased, and hands out no more of it meanwhile", async () => {
+    const stub = jobsOf(backend, { visibilityTimeoutSeconds: 60 });
+    await inside(stub, (_, outbox) => outbox.send(1, { expiresInSeconds: 10 }));
+    const first = await receive(stub);
+    forward(20);
+    expect(msgs(await receive(stub))).toEqual([]);
+    await settle(stub, first, { acks: ids(first) });
+    expect(await statsOf(stub)).toMatchObject({ pending: 0, dead: 0, leased: 0 });
+  });
+
+  it("may have a name with colons, which another one has as its beginning", async () => {
+    class Jobs extends DurableObject<BoxEnv> {
+      destinations = { a: { pull: true as const }, "a:b": { pull: true as const } };
+      get outbox() {
+        return this.env.OUTBOX_MANAGER;
+      }
+    }
+    const stub = declared(backend, withTransactionalOutbox(Jobs, quick) as unknown as Form);
+    await inside(stub, async (_, outbox) => {
+      await outbox.send(1);
+      const { lease, messages } = await outbox.receive("a:b");
+      await outbox.settle(lease, { acks: messages.map(({ id }) => id) });
+      expect((await outbox.stats()).destinations).toMatchObject({ a: { pending: 1 }, "a:b": { pending: 0 } });
+    });
+  });
+
   it("does not cancel what is leased", async () => {
     const stub = jobsOf(backend);
     await send(stub, [1], [2]);
