@@ -99,9 +99,9 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
 
   /** Does what is due, of the outbox and of the inbox. */
   async function work(died: boolean, unguarded = false): Promise<void> {
-    for (const chore of core.chores) await chore.run();
+    for (const chore of store.chores) await chore.run();
     if (letters.isDue()) await letters.run();
-    const isOnly = core.chores.length === 0 && store.otherWorkAt() === NEVER;
+    const isOnly = store.chores.length === 0 && store.otherWorkAt() === NEVER;
     // What a run has in hand is due until it is settled: setting the alarm for it would start this again at once.
     if (isOnly || delivery.isDue() || delivery.isRunning) await delivery.run(died, unguarded);
     else await wake();
@@ -158,7 +158,7 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
   const parts: OutboxContext = {
     ...{ ctx, store, alarm, delivery, settings: used, timers, sqlite: isSqlite(ctx.storage) },
     kv: bindNative(kvOf(ctx.storage) ?? ({} as SyncKvStorage)),
-    ...{ loading, erasing: null, turn: null, chores: [] },
+    ...{ loading, erasing: null, turn: null },
   };
   const letters = letterLimiterOf(parts, wake);
   const transactions = transactionsOf(parts, native);

@@ -22,14 +22,6 @@ export interface OutboxContext {
   erasing: Promise<unknown> | null;
   /** Settles when the puts have written that had to read first, in their order: `null` while there are none. */
   turn: Promise<void> | null;
-  /** Work of others that the shared alarm wakes. */
-  readonly chores: Chore[];
-}
-
-/** Work that is not delivery. When it is due stands in `memory.chore`, and in the header. */
-export interface Chore {
-  /** Does what is due, in bounded steps, and sets when more is. */
-  run(): Promise<unknown>;
 }
 
 /** Returns what a call that reads or writes the outbox's rows must wait for first; `null` when it may begin. */

@@ -1,7 +1,7 @@
 /** The inbox's work when the shared alarm wakes it: forgets expired ids, and retries messages that are still waiting although their turn has come. */
 
 import type { Core } from "../compose.js";
-import type { Chore } from "../context.js";
+import type { Chore } from "../storage/chore.js";
 import { NEVER } from "../storage/memory.js";
 import { type Inbox, type InboxHandler, RETRY_MS } from "./manager.js";
 import { endOf, expiryIn, expiryKey, idKey, run, waitingKey, waitingSource } from "./rows.js";
@@ -93,6 +93,13 @@ export function choreOf(
   }
 
   return {
+    kind: "inbox",
+
+    dueAt: () => memory.chore,
+
+    // Its marks say what has been processed: they outlive the object's own state.
+    keepsRows: () => true,
+
     async run() {
       while (store.open) await store.open;
       if (memory.chore > alarm.now()) return;

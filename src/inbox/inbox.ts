@@ -7,6 +7,7 @@ import { type Core, coreOf, isDecorator, outboxOf, type Wrappable } from "../com
 import { untilWritable } from "../context.js";
 import { closed, type Lookup, lookupOf } from "../handlers.js";
 import type { OutboxTransaction } from "../manager.js";
+import { addChore } from "../storage/chore.js";
 import type { Refusal } from "./admission.js";
 import { choreOf, cleaning } from "./chores.js";
 import { type InboxHandler, type InboxManager, inboxOf } from "./manager.js";
@@ -128,8 +129,7 @@ export function withTransactionalInbox<
         const receiveMessage = own();
         return receiveMessage && ((txn, message) => receiveMessage(message, txn));
       };
-      // Replaces that of an earlier instance, which a dev server may have replaced.
-      core.chores.splice(0, core.chores.length, choreOf(core, inbox, settings.ordered, cleanAt, handler));
+      addChore(core.store.chores, choreOf(core, inbox, settings.ordered, cleanAt, handler));
       const { receive, receiveSync } = inbox;
       const bound = { ...env, [settings.binding]: { receive, receiveSync } };
       if (!core.hasOutbox && !("OUTBOX_MANAGER" in env)) Object.defineProperty(bound, "OUTBOX_MANAGER", { value: noManager(core) });

@@ -7,7 +7,7 @@ import { CLOSED } from "../subscription/breaker.js";
 import { MAX_RANGES } from "../subscription/cursor.js";
 import type { Reader } from "../subscription/reader.js";
 import { encoded } from "./lines.js";
-import { type Memory, NEVER } from "./memory.js";
+import { type Memory, NEVER, NO_EXTENSIONS } from "./memory.js";
 import { narrowed } from "./message.js";
 import { type HeaderRow, type NamedReaderRow, NO_IDS } from "./rows.js";
 
@@ -21,6 +21,8 @@ export const FORMAT = 1;
 interface Context {
   /** Whether the outbox wants to be woken. */
   readonly waits: boolean;
+  /** Whether an extension does. */
+  readonly hasChore: boolean;
   /** The last position given out. */
   readonly position: number;
   /** What a start takes for the floor of a cursor when the header does not say more. */
@@ -41,6 +43,7 @@ interface Field<State> {
 export const FIELDS: readonly Field<Memory>[] = [
   { name: "own", memory: "ownAlarm", save: ownAtRest },
   { name: "chore", memory: "chore", save: ({ chore }) => (chore < NEVER ? chore : undefined) },
+  { name: "ext", memory: "extensions", save: ({ extensions }) => (extensions === NO_EXTENSIONS ? undefined : extensions) },
   { name: "firing", memory: "outboxAlarmAtRest", save: ({ outboxAlarmAtRest }) => outboxAlarmAtRest || undefined },
   { name: "adopting", memory: "adopting", save: ({ adopting }) => adopting || undefined },
   { name: "foreign", memory: "foreign", save: ({ foreign }) => foreign || undefined },
@@ -96,11 +99,11 @@ function hasGaps({ queuedCount, cursor }: Reader, position: number): boolean {
  * The object's own alarm. While the outbox does not want to be woken the native slot holds it, and the row need not. While its handler
  * runs, the next life must know what this one died of, should it die.
  */
-function ownAtRest({ ownAlarm, runningAlarm, outboxAlarmAtRest, chore }: Memory, { waits }: Context): OwnAlarm | undefined {
+function ownAtRest({ ownAlarm, runningAlarm, outboxAlarmAtRest }: Memory, { waits, hasChore }: Context): OwnAlarm | undefined {
   if (!ownAlarm && !runningAlarm) return undefined;
   const retry = runningAlarm && retryOf(runningAlarm);
   const kept: OwnAlarm | null = ownAlarm ?? (retry && { ...retry, running: true });
-  return kept && (waits || outboxAlarmAtRest || chore < NEVER || kept.due > kept.time) ? kept : undefined;
+  return kept && (waits || outboxAlarmAtRest || hasChore || kept.due > kept.time) ? kept : undefined;
 }
 
 /**
@@ -153,15 +156,15 @@ function textOf(reader: Reader, context: Context): string {
 }
 
 /** Returns what makes the header of an object as it should be at rest. */
-export function headerOf(object: string): (memory: Memory, waits: boolean, start: number) => unknown {
+export function headerOf(object: string): (memory: Memory, waits: boolean, start: number, hasChore?: boolean) => unknown {
   const quoted = JSON.stringify(object);
   /** How it begins: put together once an epoch. */
   let begin = { epoch: "", base: -1, text: "" };
   /** How it remembers ids: put together once for each batch that is delivered. */
   let remembered = { ids: NO_IDS, text: "" };
-  return (memory, waits, start) => {
+  return (memory, waits, start, hasChore = false) => {
     const { epoch, base, position, first, last, tail, ids, readers } = memory;
-    const context = { waits, position, start };
+    const context = { waits, hasChore, position, start };
     let rest = memory.unknown;
     for (const { name, save } of FIELDS) {
       const value = save(memory, context);

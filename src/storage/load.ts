@@ -6,7 +6,7 @@ import { ack, cursorAt, isAcked, type Range } from "../subscription/cursor.js";
 import { type LaneState, newReader, type Reader } from "../subscription/reader.js";
 import { loadHeader, loadReader, readersIn } from "./header.js";
 import { linesOf, messagesIn } from "./lines.js";
-import { NEVER, type OwnAlarmState, type Row } from "./memory.js";
+import { NEVER, NO_EXTENSIONS, type OwnAlarmState, type Row } from "./memory.js";
 import { isScheduled, positionOf, type Read, readAll, readMessage, startOf } from "./message.js";
 import { damage } from "./read.js";
 import {
@@ -57,6 +57,8 @@ export async function load(store: Store, object: string): Promise<boolean> {
   // original's own alarm is not the copy's either.
   const alarm: OwnAlarmState = memory;
   alarm.ownAlarm = null;
+  // Nor is what extensions know of the original.
+  memory.extensions = NO_EXTENSIONS;
   await store.newEpoch();
   return memory.adopting;
 }

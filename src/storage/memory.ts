@@ -71,8 +71,10 @@ export interface Memory extends Readonly<OwnAlarmState>, Readonly<NativeAlarmSta
    * start that finds it in the native slot must not take it for the object's own.
    */
   outboxAlarmAtRest: number;
-  /** When there is other work for the alarm than delivery; `NEVER` while there is none. */
+  /** When the inbox has work for the alarm; `NEVER` while it has none. */
   chore: number;
+  /** What other extensions keep in the header, by kind: plain data that JSON holds. Replaced, never changed. */
+  extensions: Readonly<Record<string, unknown>>;
 
   /** Messages of the original package may still be in their own rows. */
   adopting: boolean;
@@ -103,6 +105,8 @@ export function rowOf({ key, stream, lines }: SealedRow): Row {
 }
 
 const NO_HOLES: readonly number[] = [];
+/** The state of objects whose extensions keep nothing. */
+export const NO_EXTENSIONS: Readonly<Record<string, unknown>> = {};
 
 /** What is known of a fresh object. */
 export function memoryOf(object: string): Memory {
@@ -133,6 +137,7 @@ export function memoryOf(object: string): Memory {
     outboxAlarmAt: 0,
     nativeAlarmAt: NEVER,
     chore: NEVER,
+    extensions: NO_EXTENSIONS,
     adopting: false,
     foreign: 0,
     pendingEvents: [],

@@ -38,3 +38,13 @@ export function isSqlite(storage: DurableObjectStorage): boolean {
     return false;
   }
 }
+
+/** The most keys that one `storage.put` or `storage.delete` takes. */
+export const MAX_KEYS = 128;
+
+/** Calls `write` with as many items at a time as storage takes, all in this turn. */
+export function inParts<T, R>(items: readonly T[], write: (part: T[]) => Promise<R>): Promise<R[]> {
+  const writes: Promise<R>[] = [];
+  for (let i = 0; i < items.length; i += MAX_KEYS) writes.push(write(items.slice(i, i + MAX_KEYS)));
+  return Promise.all(writes);
+}

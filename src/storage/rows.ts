@@ -214,6 +214,7 @@ export interface HeaderRow extends SegmentRow, ReaderRow {
   readonly own?: OwnAlarm;
   readonly firing?: number;
   readonly chore?: number;
+  readonly ext?: Readonly<Record<string, unknown>>;
   readonly adopting?: boolean;
   readonly foreign?: number;
   readonly slots?: number;

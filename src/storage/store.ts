@@ -9,19 +9,18 @@ import { type Log, logOf, PAGE_ROWS, segmentsIn } from "../log/log.js";
 import { CLOSED, isCounted, isOver } from "../subscription/breaker.js";
 import { ack, type Cursor, cursorAt, MAX_RANGES } from "../subscription/cursor.js";
 import { absolve, holdRows, lettersDueAt, type Reader, snapshotOf, suspect, takes, undelivered, waits } from "../subscription/reader.js";
+import type { Chore } from "./chore.js";
 import { headerOf } from "./header.js";
 import { encoded, linesOf } from "./lines.js";
 import { type Memory, memoryOf, NEVER, type Row } from "./memory.js";
 import type { Draft, StoredMessage } from "./message.js";
 import { Moves } from "./moves.js";
-import type { Native } from "./native.js";
+import { inParts, MAX_KEYS, type Native } from "./native.js";
 import { type Reading, readingOf } from "./read.js";
 import { acksKey, type NumberedKind, numberedKey, type SegmentRow } from "./rows.js";
 
 /** What a row holds beside its messages, in bytes, never more: identity (about 250), header (about 800), a dead letter's error (3,000). */
 const ROW_BYTES = 4096;
-/** The most keys that one `storage.put` or `storage.delete` takes. */
-const MAX_KEYS = 128;
 /** So many keys leave room for the outbox's own in one put: the header, a segment, and a caller's id. */
 export const FEW_KEYS: number = MAX_KEYS - 3;
 
@@ -55,7 +54,9 @@ export interface Store {
   waits(): boolean;
   /** Whether the outbox wants to be woken: for such a message, or for dead letters that will be deleted. */
   wakes(): boolean;
-  /** When there is other work for the alarm than delivery: the inbox's, and dead letters to delete. `NEVER` where there is none. */
+  /** Work of extensions that the alarm wakes as well: see `addChore`. */
+  readonly chores: Chore[];
+  /** When there is other work for the alarm than delivery: that of chores, and dead letters to delete. `NEVER` where there is none. */
   otherWorkAt(): number;
   /** The readers that take a message. */
   takers(draft: Draft): readonly Reader[];
@@ -132,6 +133,7 @@ export function storeOf(
   let nextAppended: Promise<void> | null = null;
   let tellAppended: (() => void) | null = null;
 
+  const choresDueAt = (): number => store.chores.reduce((first, chore) => Math.min(first, chore.dueAt()), NEVER);
   const reading = readingOf(() => store.native, emit);
   const log = logOf(memory, reading.list, retain, now);
 
@@ -154,7 +156,9 @@ export function storeOf(
 
     wakes: () => memory.readers.some((reader) => waits(reader) || lettersDueAt(reader) < NEVER),
 
-    otherWorkAt: () => memory.readers.reduce((first, reader) => Math.min(first, lettersDueAt(reader)), memory.chore),
+    chores: [],
+
+    otherWorkAt: () => memory.readers.reduce((first, reader) => Math.min(first, lettersDueAt(reader)), choresDueAt()),
 
     takers({ json, msg }) {
       if (memory.readers.every(({ types }) => types === null)) return memory.readers;
@@ -271,6 +275,7 @@ export function storeOf(
     outboxAlarmLeft,
 
     header() {
+      for (const chore of store.chores) chore.look?.();
       const firing = store.wakes() ? 0 : store.outboxAlarmLeft();
       memory.outboxAlarmAtRest = firing;
       for (const reader of memory.readers) {
@@ -278,7 +283,7 @@ export function storeOf(
         const matters = (breaker.controls > 0 && store.undelivered() > 0) || isCounted(breaker, cursor.ackFloor);
         if (breaker !== CLOSED && isOver(breaker) && !matters) reader.breaker = CLOSED;
       }
-      return header(memory, store.wakes(), log.start());
+      return header(memory, store.wakes(), log.start(), choresDueAt() < NEVER);
     },
 
     saveHeader: () => watched(store.native.put(memory.key, store.header())),
@@ -333,13 +338,6 @@ export function storeOf(
 export function stored({ messages, damaged, ...head }: SegmentRow): unknown {
   const all = damaged ? [...messages, ...(damaged as StoredMessage[])] : messages;
   return all.length > 0 ? encoded(JSON.stringify(head), linesOf(all)) : undefined;
-}
-
-/** Calls `write` with as many items at a time as storage takes, all in this turn. */
-function inParts<T, R>(items: readonly T[], write: (part: T[]) => Promise<R>): Promise<R[]> {
-  const writes: Promise<R>[] = [];
-  for (let i = 0; i < items.length; i += MAX_KEYS) writes.push(write(items.slice(i, i + MAX_KEYS)));
-  return Promise.all(writes);
 }
 
 /** The largest message, in bytes, by backend (Durable Objects limits page). A local run enforces no limit on KV-backed objects. */

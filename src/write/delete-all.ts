@@ -58,7 +58,8 @@ export function eraserOf(parts: OutboxContext, native: DurableObjectStorage): Er
     async deleteAll(options) {
       // Messages were promised: they stay until they are delivered.
       const promised =
-        memory.readers.some((reader) => undelivered(reader) + reader.deadCount > 0 || reader.paused) || parts.chores.length > 0;
+        memory.readers.some((reader) => undelivered(reader) + reader.deadCount > 0 || reader.paused) ||
+        store.chores.some((chore) => chore.keepsRows());
       // The marker alone tells the outbox's own alarm from the object's, and a retry of the object's from a first call.
       const own = memory.ownAlarm ?? (memory.isRunningAtRest ? memory.runningAlarm : null);
       const ours = memory.nativeAlarmAt < NEVER && store.outboxAlarmLeft() === memory.nativeAlarmAt;

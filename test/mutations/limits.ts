@@ -20,7 +20,7 @@ export const LIMITS: readonly Mutation[] = [
   },
   {
     name: "deletes more than 128 keys in one call",
-    file: "storage/store.ts",
+    file: "storage/native.ts",
     within: "MAX_KEYS",
     find: "128",
     replace: "100_000",

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import type { OwnAlarm } from "../../src/alarm/retries.ts";
 import { headerOf, loadHeader, loadReader, readersIn } from "../../src/storage/header.ts";
 import { linesOf } from "../../src/storage/lines.ts";
-import { type Memory, memoryOf, NEVER } from "../../src/storage/memory.ts";
+import { type Memory, memoryOf, NEVER, NO_EXTENSIONS } from "../../src/storage/memory.ts";
 import { decode, type HeaderRow } from "../../src/storage/rows.ts";
 import { type Breaker, CLOSED } from "../../src/subscription/breaker.ts";
 import { ack, cursorAt } from "../../src/subscription/cursor.ts";
@@ -61,6 +61,7 @@ const rest = fc.record({
   outboxAlarmAtRest: count,
   adopting: fc.boolean(),
   chore: fc.oneof(fc.constant(NEVER), time),
+  extensions: fc.constantFrom(NO_EXTENSIONS, { fleet: { at: 5, told: "0:3" } }),
   tail: fc.array(fc.constantFrom('1,2,"three"', "4,5,{}"), { maxLength: 3 }).map(linesOf),
 });
 const memory: fc.Arbitrary<Memory> = fc
@@ -87,7 +88,7 @@ const read = (row: unknown): Partial<HeaderRow> => decode<HeaderRow>(row);
 describe("a header", () => {
   it("holds everything that is not at its default, and the messages", () => {
     holds([memory], (memory) => {
-      const { messages, own, trouble, main, chore, ...row } = read(written(memory));
+      const { messages, own, trouble, main, chore, ext, ...row } = read(written(memory));
       expect(messages).toEqual(memory.tail.text === "" ? [] : memory.tail.text.split("\n"));
       for (const name of ["v", "object", "epoch", "base", "position", "first", "last"] as const) expect(row[name]).toBe(memory[name]);
       const reader = readerOf(memory);
@@ -97,6 +98,7 @@ describe("a header", () => {
       expect(own ?? null).toEqual(memory.ownAlarm);
       expect(trouble ?? CLOSED).toEqual(reader.breaker);
       expect(chore ?? NEVER).toBe(memory.chore);
+      expect(ext ?? NO_EXTENSIONS).toEqual(memory.extensions);
       expect(main ?? memory.position - reader.cursor.ackFloor).toBe(reader.queuedCount);
     });
   });

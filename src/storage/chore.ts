@@ -1,0 +1,21 @@
+/** Chores: work of extensions that shares the object's alarm and header. The core knows none of them. */
+
+/** Work that is not delivery: the inbox's, or that of reports to a fleet. */
+export interface Chore {
+  /** What it is for. An object has at most one of each kind. */
+  readonly kind: string;
+  /** When it is to run next, in milliseconds since the Unix epoch; `NEVER` while there is nothing to do. */
+  dueAt(): number;
+  /** The header is about to be written: may change what memory holds for it, in this turn. Must be cheap, because every put comes here. */
+  look?(): void;
+  /** Whether `deleteAll()` must keep the outbox's rows for it. */
+  keepsRows(): boolean;
+  /** Does what is due, if anything is, in bounded steps, and sets when more is. Must not keep delivery waiting for long. */
+  run(): Promise<unknown>;
+}
+
+/** Adds a chore, in place of one of its kind: a dev server constructs another instance for the same state. */
+export function addChore(chores: Chore[], chore: Chore): void {
+  const at = chores.findIndex(({ kind }) => kind === chore.kind);
+  chores.splice(at < 0 ? chores.length : at, 1, chore);
+}
