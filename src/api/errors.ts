@@ -11,6 +11,7 @@ import type { MessageIssue } from "./messages.js";
  * - `outbox_full`: `maxPending` messages are already undelivered; nothing was written.
  * - `no_destination`: the class has no destination that takes messages of this type; nothing was written.
  * - `sequence_conflict`: `expectedSequence` is not the number of the last message, which `actual` says; nothing was written.
+ * - `history_trimmed`: events of an aggregate are gone that its latest snapshot does not contain; nothing was written.
  * - `lease_expired`: the lease of `receive` has expired, or the object has restarted since; nothing was settled.
  * - `invalid_message`: the message is not what the option `messages` says of its type; nothing was written. `issues` says what is wrong with it.
  * - `version_ahead`: an inbox has got a message in a version that its deployment does not know yet; nothing was written, and the sender should send again
@@ -26,6 +27,7 @@ export type OutboxErrorCode =
   | "outbox_full"
   | "no_destination"
   | "sequence_conflict"
+  | "history_trimmed"
   | "lease_expired"
   | "invalid_message"
   | "version_ahead"

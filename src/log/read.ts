@@ -35,6 +35,8 @@ export interface Page {
   readonly earliest: number;
   /** The epoch of the next message. */
   readonly epoch: string;
+  /** The `sequence` of the object's last message in that epoch: 0 before the first. */
+  readonly sequence: number;
 }
 
 /**
@@ -94,7 +96,10 @@ export async function pageOf(store: Store, { from, isBackward, limit, wants }: R
   };
   /** How many rows to read: not many more than the page needs. */
   const rowsFor = (): number => Math.min(PAGE_ROWS, Math.max(1, Math.ceil((limit - messages.length) / ROW_MESSAGES)));
-  const page = (isWhole: boolean): Page => ({ messages, next, isWhole, earliest: log.earliest(), epoch: memory.epoch });
+  const page = (isWhole: boolean): Page => {
+    const { epoch, position, base } = memory;
+    return { messages, next, isWhole, earliest: log.earliest(), epoch, sequence: position - base };
+  };
   const cut = (): Page => page(isBackward ? next < log.earliest() : next > memory.position);
 
   if (isBackward) {

@@ -52,6 +52,8 @@ export interface OutboxLogPage<M = unknown> {
   readonly earliest: number;
   /** The epoch of the next message: empty before the first. Epochs sort in the order in which they began. */
   readonly epoch: string;
+  /** The `sequence` of the object's last message, whether or not it is in the page: what `expectedSequence` must be. 0 before the first of an epoch. */
+  readonly sequence: number;
 }
 
 /** Where to begin to follow the log. */

@@ -2,6 +2,7 @@
 import { ALARMS } from "./alarms.ts";
 import { DEAD } from "./dead.ts";
 import { DELIVERY } from "./delivery.ts";
+import { EVENT_SOURCING } from "./event-sourcing.ts";
 import { FOUND } from "./found.ts";
 import { LIMITS } from "./limits.ts";
 import { LOG } from "./log.ts";
@@ -23,6 +24,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...LIMITS,
   ...LOG,
   ...LOG_HTTP,
+  ...EVENT_SOURCING,
   ...MESSAGES,
   ...PULL,
   ...PURE,

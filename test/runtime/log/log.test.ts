@@ -26,7 +26,15 @@ onEitherBackend("a retained log", (backend) => {
     const stub = boxWith(backend, { retain: "all" });
     await putNumbers(stub, 100);
     await drained(stub);
-    const page = { numbers: range(1, 100), positions: range(1, 100), next: 101, upToDate: true, earliest: 1, epoch: expect.any(String) };
+    const page = {
+      numbers: range(1, 100),
+      positions: range(1, 100),
+      next: 101,
+      upToDate: true,
+      earliest: 1,
+      epoch: expect.any(String),
+      sequence: 100,
+    };
     expect(await read(stub)).toEqual(page);
     await crash(stub);
     expect(await read(again(stub))).toEqual(page);
