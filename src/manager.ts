@@ -164,6 +164,12 @@ export interface OutboxManager<M = unknown, I = M> {
    */
   cancel(id: string, options?: DestinationOption): Promise<boolean>;
   /**
+   * Lets messages that wait for a time be due at once: for their own (`delaySeconds`, `deliverAt`), or for their next attempt. What is ahead of one with its
+   * ordering key stays ahead, and a destination that is backing off, or paused, gets it afterwards. Resolves to how many there were, each counted for
+   * every destination: those that are due already, or are being handed over, are none of them. Searches as `cancel` does.
+   */
+  retry(ids: string[], options?: DestinationOption): Promise<number>;
+  /**
    * Stops all delivery, also across restarts of the object. A call of `sendMessages` in progress ends as usual. If `sendMessages` throws an error with
    * `pause: true`, that does the same.
    */

@@ -41,6 +41,8 @@ export interface OutboxListed<M = unknown> extends OutboxMessage<M> {
   readonly destination: string;
   /** When it may be handed over, in milliseconds since the Unix epoch, if it waits for a time. */
   readonly deliverAt?: number;
+  /** Why it failed last, where it has failed by itself (`delivery.retry`): at most 500 characters. */
+  readonly error?: string;
 }
 
 /** A dead letter as `list` shows it: kept until it is redriven or discarded. */

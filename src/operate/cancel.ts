@@ -1,11 +1,11 @@
-/** Cancelling: takes back a message that waits, whether or not it has been tried. */
+/** Cancelling: takes back a message that waits, whether or not it has been tried. And its opposite: lets one that waits for a time wait no longer. */
 
 import { OutboxError } from "../api/errors.js";
 import type { MessageMeta } from "../api/meta.js";
 import { type OutboxContext, untilWritable } from "../context.js";
 import { ownersOf } from "../log/ids.js";
 import { NEVER, type Row } from "../storage/memory.js";
-import { isScheduled, positionOf, type Read } from "../storage/message.js";
+import { isScheduled, positionOf, type Read, restored } from "../storage/message.js";
 import { keyNumber, kindOf, segmentNumber } from "../storage/rows.js";
 import { idOf, type Scan } from "../storage/scan.js";
 import type { Batch } from "../subscription/batch.js";
@@ -19,6 +19,8 @@ const MOST_RANGES = 3000;
 export interface Canceller {
   /** Resolves to whether the message could be taken back. */
   cancel(id: string): Promise<boolean>;
+  /** Lets a message that waits for a time be due at once. Resolves to whether it waited for one, and was not being handed over. */
+  hasten(id: string): Promise<boolean>;
   /** Takes back those of these messages that have been tried. Resolves to how many. */
   discardTried(ids: ReadonlySet<string>): Promise<number>;
   /** Finds a message that waits. To be called, and what it returns used, while nothing else reads the queue and then writes. */
@@ -33,6 +35,15 @@ export interface Removal {
   check(): boolean | null;
   /** Takes it back, in memory and in the rows that the caller writes, the header excepted. */
   change(rows: Record<string, unknown>): void;
+}
+
+/** The same, with what else can be done to it. */
+interface Change extends Removal {
+  forget(rows: Record<string, unknown>): void;
+  /** Whether it waits for a time of its own or for a backoff. */
+  isLate(): boolean;
+  /** Lets it wait for that no longer, where `change` would take it back. */
+  hasten(rows: Record<string, unknown>): void;
 }
 
 /** Cancelling for one destination. */
@@ -54,12 +65,13 @@ export function cancellerOf(parts: OutboxContext, { reader, queue, pull }: Deliv
     }
   }
 
-  return { cancel, discardTried, find };
+  return { cancel: (id) => until(() => remove(id)), hasten: (id) => until(() => retry(id)), discardTried, find };
 
-  async function cancel(id: string): Promise<boolean> {
+  /** Tries again where a commit that has begun decides. */
+  async function until(work: () => Promise<boolean | null>): Promise<boolean> {
     for (;;) {
       await untilWritable(parts);
-      const done = await queue.alone(() => remove(id));
+      const done = await queue.alone(work);
       if (done !== null) return done;
     }
   }
@@ -71,7 +83,7 @@ export function cancellerOf(parts: OutboxContext, { reader, queue, pull }: Deliv
     for (const kind of ["t", "k", "s"] as const) {
       for await (const found of scan.messages(kind)) {
         const attempts = found.row && kind !== "s" ? found.more.attempts : tried(reader.breaker, found.position);
-        if (attempts && ids.has(idOf(found)) && (await cancel(idOf(found)))) count++;
+        if (attempts && ids.has(idOf(found)) && (await until(() => remove(idOf(found))))) count++;
         // Behind the last that was tried nothing was.
         if (kind === "s" && found.position >= (reader.breaker.vain.at(-1)?.[0] ?? 0)) break;
       }
@@ -79,7 +91,7 @@ export function cancellerOf(parts: OutboxContext, { reader, queue, pull }: Deliv
     return count;
   }
 
-  async function find(id: string): Promise<(Removal & { forget(rows: Record<string, unknown>): void }) | null> {
+  async function find(id: string): Promise<Change | null> {
     const { rollbacks } = store;
     const position = await scan.locate(id);
     for (const kind of ["s", "t", "k"] as const) {
@@ -109,12 +121,23 @@ export function cancellerOf(parts: OutboxContext, { reader, queue, pull }: Deliv
     return true;
   }
 
-  async function removalOf(
-    kind: "s" | "t" | "k",
-    found: Row | null,
-    { position, stored, more }: Read,
-    rollbacks: number,
-  ): Promise<Removal & { forget(rows: Record<string, unknown>): void }> {
+  /** Lets the message with this id wait for its time no longer, if it is found. Resolves to `null` where that has to wait for a commit that has begun. */
+  async function retry(id: string): Promise<boolean | null> {
+    const found = await find(id);
+    if (!found?.isLate()) return false;
+    const done = found.check();
+    if (!done) return done;
+    const written = store.commit((rows) => {
+      found.hasten(rows);
+      rows[memory.key] = store.header();
+    });
+    void wake();
+    await written;
+    return true;
+  }
+
+  async function removalOf(kind: "s" | "t" | "k", found: Row | null, read: Read, rollbacks: number): Promise<Change> {
+    const { position, stored, more } = read;
     const forget = await store.ids.forgetting(ownersOf([{ position, more }]));
     const row = kind === "s" ? undefined : found && (await latest({ start: found.key, end: `${found.key}\0` }));
     // One that is tried in place of another is not among those of its batch that are to be handed over, but has been given away.
@@ -146,6 +169,29 @@ export function cancellerOf(parts: OutboxContext, { reader, queue, pull }: Deliv
       change(rows) {
         if (row) removeFrom(row, position, more, rows);
         else removeFromLog(found, position, more, rows);
+      },
+
+      // In the queue, what waits behind its key has yet to be moved there: with that its time is looked at.
+      isLate: () => (more.due ?? 0) > store.now() && !(!row && more.key !== undefined && reader.lanes.has(more.key)),
+
+      hasten(rows) {
+        const { due: _, ...rest } = more;
+        // One that waited for a time of its own could first be handed over now.
+        const next = { ...read, more: { ...rest, ...(isScheduled(more) && { from: store.now() }) } };
+        if (row && isScheduled(more)) reader.scheduledCount--;
+        if (row && kind === "k") {
+          const messages = row.data.messages.map((message) => (positionOf(message) === position ? restored(read, next.more) : message));
+          store.rewrite(reader, row, messages, rows);
+          queue.wakeLane(more.key ?? "", rows);
+          return;
+        }
+        if (row) {
+          store.rewrite(reader, row, [], rows);
+          reader.delayedCount--;
+        } else removeFromLog(found, position, more, rows);
+        queue.join(more.key, [next], rows);
+        // Earlier messages of its key may still be in the queue, and belong before it.
+        if (more.key !== undefined) queue.wakeLane(more.key, rows, true);
       },
     };
   }

@@ -93,9 +93,9 @@ export function listerOf(parts: OutboxContext, { reader }: Delivery, scan: Scan)
   function shown(kind: Place["kind"], found: Found, now: number): OutboxListed {
     const current = currentIn(parts.settings.schemas, found);
     if (kind === "d") return presentDead(found, reader.name, current);
-    const { due = 0, attempts = 0 } = found.more;
+    const { due = 0, attempts = 0, error } = found.more;
     const message = present(found, kind === "s" ? tried(reader.breaker, found.position) : attempts, undefined, current);
-    return { ...message, destination: reader.name, ...(due > now && { deliverAt: due }) };
+    return { ...message, destination: reader.name, ...(due > now && { deliverAt: due }), ...(error !== undefined && { error }) };
   }
 
   return async (options) => {

@@ -25,6 +25,7 @@ export interface DestinationOption {
 interface Operations extends DeadLetters {
   list(options?: OutboxListOptions): Promise<OutboxListed[]>;
   cancel(id: string): Promise<boolean>;
+  hasten(id: string): Promise<boolean>;
   discardTried(ids: ReadonlySet<string>): Promise<number>;
 }
 
@@ -128,6 +129,17 @@ export function operations(parts: OutboxContext, wake: () => Promise<void> | und
       let isCancelled = false;
       for (const each of await meant(options)) isCancelled = (await operationsOf(each).cancel(id)) || isCancelled;
       return isCancelled;
+    },
+
+    async retry(ids: string[], options?: DestinationOption) {
+      const given = asGiven(ids);
+      if (!Array.isArray(given)) throw expected("ids", "a list of ids", given);
+      let count = 0;
+      for (const each of await meant(options)) {
+        for (const id of given) if (await operationsOf(each).hasten(id)) count++;
+      }
+      if (count > 0) delivery.kick();
+      return count;
     },
 
     async pause(options?: DestinationOption) {

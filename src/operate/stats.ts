@@ -38,6 +38,8 @@ export interface OutboxDestinationStats {
   breaker: "closed" | "open";
   /** Failed calls of the handler in a row. */
   failures: number;
+  /** Why the last of them failed, while the breaker is open: the first 200 characters. */
+  error?: string;
   /** Whether `pause()`, or an error of its handler with `pause: true`, holds its deliveries back. */
   paused: boolean;
   /** Present where the class does not have the destination any more: what it has yet to get is kept. */
@@ -51,7 +53,7 @@ export interface OutboxDestinationStats {
  * aside. Where there are several destinations the counts are sums, so a message counts once for each that has yet to get it; ages, failures
  * and times are those of the one that is worst off, and `paused` is whether all of them are.
  */
-export interface OutboxStats extends Omit<OutboxDestinationStats, "missing" | "leased"> {
+export interface OutboxStats extends Omit<OutboxDestinationStats, "error" | "missing" | "leased"> {
   /** The same of each destination, by name: `default` is `sendMessages`. */
   destinations: Record<string, OutboxDestinationStats>;
   /** The log, where it is retained: the positions of its first and last message (`first` is greater when it is empty), and about how many bytes it takes. */
@@ -154,6 +156,7 @@ async function destinationStats({ store }: OutboxContext, { reader, queue, nextA
     nextAttemptAt: wake < NEVER ? wake : null,
     breaker: reader.breaker.failures > 0 ? "open" : "closed",
     failures: reader.breaker.failures,
+    ...(reader.breaker.failures > 0 && reader.lastError && { error: reader.lastError }),
     paused: reader.paused,
     ...(reader.isMissing && { missing: true as const }),
     ...(reader.isPulled && { leased: pull.count() }),

@@ -56,6 +56,7 @@ export const FIELDS: readonly Field<Memory>[] = [
 /** The fields of a reader. Those of `sendMessages` are beside the object's. */
 export const READER_FIELDS: readonly Field<Reader>[] = [
   { name: "trouble", memory: "breaker", save: ({ breaker }) => (breaker === CLOSED ? undefined : breaker) },
+  { name: "error", memory: "lastError", save: ({ breaker, lastError }) => (breaker.failures > 0 && lastError) || undefined },
   { name: "dying", memory: "dying", save: ({ dying }) => dying ?? undefined },
   { name: "main", save: (reader, { position }) => (hasGaps(reader, position) ? reader.queuedCount : undefined) },
   {
@@ -149,7 +150,9 @@ function textOf(reader: Reader, context: Context): string {
   let text = reader.unknown;
   for (const { name, save } of READER_FIELDS) {
     const value = save(reader, context);
-    if (value !== undefined) text += `,"${name}":${JSON.stringify(value)}`;
+    if (value === undefined) continue;
+    const json = JSON.stringify(value);
+    text += `,"${name}":${typeof value === "string" ? narrowed(json) : json}`;
   }
   reader.countAtRest = hasGaps(reader, context.position);
   return text;

@@ -79,6 +79,8 @@ export interface Reader {
 
   /** How its destination is doing. */
   breaker: Breaker;
+  /** Why its last call failed: it counts only while the breaker is open. */
+  lastError: string;
   /** The position of the message for which `deadMessage` is being called, and how often it has been, where an earlier run has died. */
   dying: readonly [position: number, calls: number] | null;
   /** `pause()` holds its deliveries back. */
@@ -137,6 +139,7 @@ export function newReader(name: string, slot: number, ackFloor = 0): Reader {
     held: NO_ROWS,
     cancelled: NO_POSITIONS,
     breaker: CLOSED,
+    lastError: "",
     dying: null,
     paused: false,
     countAtRest: false,

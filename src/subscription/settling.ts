@@ -1,5 +1,6 @@
 /** Settling: what follows for the destination as a whole, and the commit in which each message goes where its fate says. */
 
+import { textOf, cut as truncated } from "../api/errors.js";
 import type { Settings } from "../api/options.js";
 import type { Delivered } from "../log/ids.js";
 import type { Store } from "../storage/store.js";
@@ -9,6 +10,10 @@ import type { Delivery, Host } from "./delivery.js";
 import { type Reader, undelivered } from "./reader.js";
 import { about, eventsOf, failure, idOf } from "./reporting.js";
 import { retryDelayMs } from "./retry.js";
+
+/** So much of the last error is in the header, in UTF-16 units. */
+const STORED_ERROR = 200;
+const DIED = "A run died with its isolate.";
 
 export interface Settling {
   /** Does what the fates say, and arms the next wake-up in the same turn: an alarm must not outlive what it was armed for. */
@@ -49,6 +54,7 @@ export function settlingOf(
     cut(batch, probeSize({ ...breaker, lease: true, suspects: breaker.suspects || full.length }, delivery().settings.batchSize));
     const { handed } = batch;
     const next = afterFailure(breaker, handed.length, false, retryAt());
+    reader.lastError = DIED;
     reader.breaker = {
       ...next,
       // The run that died may have had any of the queue in hand.
@@ -63,7 +69,7 @@ export function settlingOf(
       delivery().queue.rewriteChanged(full, rows);
       rows[memory.key] = store.header();
     });
-    tell("died", [], "A run died with its isolate.", breaker.failures);
+    tell("died", [], DIED, breaker.failures);
     return written;
   }
 
@@ -86,6 +92,7 @@ export function settlingOf(
     const delay = settled || breaker.proven ? 0 : failures;
     const vain = inVain(breaker, lastOf(kept), reader.cursor.ackFloor);
     const pauses = isPause(error);
+    reader.lastError = truncated(textOf(error), STORED_ERROR);
     if (pauses) {
       // Nothing is under suspicion, and `resume()` begins at once.
       reader.breaker = { ...CLOSED, failures, ...vain };
