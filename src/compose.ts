@@ -41,6 +41,11 @@ export interface Core extends OutboxContext {
  */
 const CORE: unique symbol = Symbol.for("do-transactional-outbox core 1") as never;
 
+/** The core of an object that has been constructed, if it has one. */
+export function coreIn(ctx: DurableObjectState): Core | undefined {
+  return (ctx as { [CORE]?: Core })[CORE];
+}
+
 /** Where a wrapped class keeps the settings of its outbox, so that a wrapper around it finds them. */
 const OUTBOX: unique symbol = Symbol();
 
@@ -69,7 +74,7 @@ export function markOutbox(cls: object, chosen: ClassSettings): void {
  * @param chosen the settings of the outbox, if there is one
  */
 export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefined): Core {
-  const known = (ctx as { [CORE]?: Core })[CORE];
+  const known = coreIn(ctx);
   if (known) return known;
   const object = ctx.id.toString();
   const options = chosen ?? settings();

@@ -3,7 +3,7 @@
  * this interface alone; a registry implements it. Everything here is plain data, so that it travels over RPC as it is.
  */
 
-import type { InspectorAction } from "./calls.js";
+import type { InspectorAction } from "./wire.js";
 
 /** Why a destination of an object is in trouble. */
 export type FleetTrouble = "dead" | "breaker" | "stuck" | "paused";

@@ -11,6 +11,7 @@ import type { Kind } from "../storage/rows.js";
 import { type Found, idOf, placeOf, type Scan } from "../storage/scan.js";
 import { tried } from "../subscription/breaker.js";
 import type { Delivery } from "../subscription/delivery.js";
+import type { Reader } from "../subscription/reader.js";
 import { currentIn } from "../subscription/versions.js";
 
 /** What `list` shows. */
@@ -56,6 +57,15 @@ const KINDS = { pending: ["t", "s"], delayed: ["t", "k", "s"], dead: ["d"] } as 
 /** So many pages are remembered. */
 const MOST_CURSORS = 1000;
 
+/** A message as `list` shows it, which was found in a row of this kind. */
+export function listed({ settings }: Pick<OutboxContext, "settings">, reader: Reader, kind: Kind, found: Found, now: number): OutboxListed {
+  const current = currentIn(settings.schemas, found);
+  if (kind === "d") return presentDead(found, reader.name, current);
+  const { due = 0, attempts = 0, error } = found.more;
+  const message = present(found, kind === "s" ? tried(reader.breaker, found.position) : attempts, undefined, current);
+  return { ...message, destination: reader.name, ...(due > now && { deliverAt: due }), ...(error !== undefined && { error }) };
+}
+
 /** `list` of one object. */
 export function listerOf(parts: OutboxContext, { reader }: Delivery, scan: Scan): (options?: OutboxListOptions) => Promise<OutboxListed[]> {
   const { store } = parts;
@@ -90,14 +100,6 @@ export function listerOf(parts: OutboxContext, { reader }: Delivery, scan: Scan)
     throw expected("options.after", "the id of a message that still exists, or that ended a recent page", after);
   }
 
-  function shown(kind: Place["kind"], found: Found, now: number): OutboxListed {
-    const current = currentIn(parts.settings.schemas, found);
-    if (kind === "d") return presentDead(found, reader.name, current);
-    const { due = 0, attempts = 0, error } = found.more;
-    const message = present(found, kind === "s" ? tried(reader.breaker, found.position) : attempts, undefined, current);
-    return { ...message, destination: reader.name, ...(due > now && { deliverAt: due }), ...(error !== undefined && { error }) };
-  }
-
   return async (options) => {
     const { state = "pending", limit, after } = listOptions(options);
     if (!Object.hasOwn(KINDS, state)) throw expected("options.state", '"pending", "delayed" or "dead"', state);
@@ -105,7 +107,7 @@ export function listerOf(parts: OutboxContext, { reader }: Delivery, scan: Scan)
     await untilWritable(parts);
     const { walk, place } = after === undefined ? begin(state) : await find(state, after);
     const now = store.now();
-    const listed: OutboxListed[] = [];
+    const page: OutboxListed[] = [];
     const kinds: readonly Kind[] = KINDS[state];
     /** Whether a message in such a row is in this state. */
     const belongs = (kind: Kind, { more: { due = 0 } }: Found): boolean =>
@@ -123,26 +125,26 @@ export function listerOf(parts: OutboxContext, { reader }: Delivery, scan: Scan)
         end = placeOf(prefix, kind, value);
         const isNew = belongs(kind, value) && !walk.hasShown(value.position);
         walk.pass(value.read, end);
-        if (isNew && listed.push(shown(kind, value, now)) >= most) break;
+        if (isNew && page.push(listed(parts, reader, kind, value, now)) >= most) break;
       }
-      if (listed.length >= most) break;
+      if (page.length >= most) break;
     }
     const lastKind = kinds.at(-1) ?? "s";
     // It has come through all kinds of rows, though the last had none: the next page does not begin before that.
-    if (listed.length < most && end?.kind !== lastKind) end = { kind: lastKind, key: "", position: 0 };
+    if (page.length < most && end?.kind !== lastKind) end = { kind: lastKind, key: "", position: 0 };
     // What was ahead may have moved to where the walk had been.
-    if (listed.length < most && walk.isDisturbed) {
+    if (page.length < most && walk.isDisturbed) {
       for (const kind of kinds.filter((kind) => kind !== "s" && kind !== "d")) {
         for await (const found of scan.messages(kind)) {
           if (!belongs(kind, found) || walk.hasShown(found.position, placeOf(prefix, kind, found))) continue;
           walk.late.add(found.position);
-          if (listed.push(shown(kind, found, now)) >= most) break;
+          if (page.push(listed(parts, reader, kind, found, now)) >= most) break;
         }
-        if (listed.length >= most) break;
+        if (page.length >= most) break;
       }
     }
-    const last = listed.at(-1);
+    const last = page.at(-1);
     if (last) remember(state, last.id, { walk, place: end });
-    return listed;
+    return page;
   };
 }
