@@ -137,5 +137,6 @@ export const SqliteForm: typeof Box = form();
 export const KvForm: typeof Box = form();
 
 export { KvInbox, SqliteInbox } from "./inbox-worker.ts";
+export { KvInspected, NoOutbox, SqliteInspected } from "./inspected-worker.ts";
 
 export default {} satisfies ExportedHandler<Env>;
