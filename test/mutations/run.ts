@@ -51,6 +51,13 @@ function copyOf(): string {
 
 const escaped = (title: string): string => title.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
 
+/** What the tests of one finder say: first on the backends of `npm test`, which most need, and only if they pass on both. */
+async function verdictOf(copy: string, { layer, file, title }: Finder): Promise<Verdict> {
+  const tests = { layer, files: [file], ...(title !== undefined && { titles: escaped(title) }) };
+  const verdict = await tested(copy, tests, values.seed);
+  return verdict.type === "failed" || layer !== "runtime" ? verdict : tested(copy, { ...tests, onBoth: true }, values.seed);
+}
+
 async function tried(copy: string, mutation: Mutation): Promise<Result> {
   const { name, file, within, find, replace, finders } = mutation;
   const start = performance.now();
@@ -66,8 +73,7 @@ async function tried(copy: string, mutation: Mutation): Promise<Result> {
   }
   try {
     for (const finder of finders) {
-      const tests = { layer: finder.layer, files: [finder.file], ...(finder.title !== undefined && { titles: escaped(finder.title) }) };
-      const verdict = await tested(copy, tests, values.seed);
+      const verdict = await verdictOf(copy, finder);
       if (verdict.type === "failed") return result({ finder, title: verdict.title });
       if (verdict.type === "broken") broken.push(`${name}: ${finder.file}: ${verdict.reason}`);
     }
@@ -117,6 +123,7 @@ const controls: Tests[] = Array.from(used, ([layer, found]) => ({
   files: [...new Set(found.map(({ finder }) => finder.file))],
   titles: `^(${[...new Set(found.map(({ title }) => escaped(title)))].join("|")})$`,
   patient: true,
+  onBoth: true,
 }));
 const sound = new Map<Layer, Verdict>();
 await shared(controls, copies, async (copy, tests) => void sound.set(tests.layer, await tested(copy, tests, values.seed)));

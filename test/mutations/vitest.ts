@@ -17,6 +17,8 @@ export interface Tests {
   readonly titles?: string;
   /** They are not meant to fail, and have all the time that tests have. */
   readonly patient?: boolean;
+  /** Suites that need only one backend run on both. */
+  readonly onBoth?: boolean;
 }
 
 /** What a run showed. `"broken"`: it ended without a verdict, for the reason given. */
@@ -40,7 +42,7 @@ export async function tested(copy: string, tests: Tests, seed: string): Promise<
   return verdict.type === "broken" ? testedOnce(copy, tests, seed) : verdict;
 }
 
-async function testedOnce(copy: string, { layer, files, titles, patient }: Tests, seed: string): Promise<Verdict> {
+async function testedOnce(copy: string, { layer, files, titles, patient, onBoth }: Tests, seed: string): Promise<Verdict> {
   const args = ["run", "--project", layer, "--reporter", join(copy, "test/mutations/reporter.ts")];
   if (titles !== undefined) args.push("-t", titles);
   const child = spawn(process.execPath, [join(copy, "node_modules/vitest/vitest.mjs"), ...args, ...files], {
@@ -49,7 +51,7 @@ async function testedOnce(copy: string, { layer, files, titles, patient }: Tests
       ...process.env,
       ...{ VITE_SEED: seed, VITE_RUNS: STORIES, VITE_PROOF: "", TEST_RESULTS: "", NO_COLOR: "1" },
       IN_NODE: layer === "runtime" ? "" : "1",
-      VITE_BACKENDS: "both",
+      VITE_BACKENDS: onBoth ? "both" : "",
       ...(!patient && { VITE_PATIENCE: PATIENCE }),
     },
     stdio: ["ignore", "pipe", "pipe", "pipe"],
