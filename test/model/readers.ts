@@ -8,7 +8,7 @@ import {
   type OutboxMessage,
   withTransactionalOutbox,
 } from "../../src/index.ts";
-import { accepting } from "../support/schemas.ts";
+import { accepting } from "../support/schema.ts";
 import { Died, type ObjectClass, World } from "./world.ts";
 
 interface Msg {

@@ -125,6 +125,14 @@ subscribe("child_process", (message) => {
   started = (message as { process: { readonly pid?: number } }).process;
 });
 
+/** A bundle as its only module: given as a script, Miniflare parses it at each start, for modules that it may import. */
+function withoutSearch(options: MiniflareOptions): object {
+  const { modules, script } = options as { modules?: unknown; script?: string };
+  return modules === true && script !== undefined
+    ? { script: undefined, modules: [{ type: "ESModule", path: "worker.mjs", contents: script }] }
+    : {};
+}
+
 /**
  * Starts Miniflare and returns the process id of its workerd. Miniflare hands over the output of a workerd in the turn in
  * which it starts it, so the process started last is this one's: neither a bundler's, nor the one that another test's
@@ -137,6 +145,7 @@ export async function launch(options: MiniflareOptions): Promise<Launched> {
     host: "127.0.0.1",
     cf: false,
     ...options,
+    ...withoutSearch(options),
     handleRuntimeStdio(stdout: Readable, stderr: Readable) {
       pid ||= started.pid ?? 0;
       // What workerd prints when a run dies is what most tests are about. Failures reach them through their calls.

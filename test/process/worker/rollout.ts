@@ -3,7 +3,7 @@ import { env as bindings, DurableObject } from "cloudflare:workers";
 import { toDurableObject } from "../../../src/destinations/index.ts";
 import { type OutboxEnvelope, withTransactionalInbox } from "../../../src/inbox/index.ts";
 import { type MessageSchemas, type OutboxManager, type OutboxTransaction, withTransactionalOutbox } from "../../../src/index.ts";
-import { schemaOf } from "../../support/schemas.ts";
+import { schemaOf } from "../../support/schema.ts";
 
 interface Message {
   type: "counted";

@@ -4,7 +4,8 @@ import { describe, expect, it } from "vitest";
 import { type OutboxEnvelope, withTransactionalInbox } from "../../../src/inbox/index.ts";
 import { type OutboxManager, type OutboxTransaction, withTransactionalOutbox } from "../../../src/index.ts";
 import { SEED, size } from "../../support/random.ts";
-import { accepting, drawn, LIBRARIES, schemaOf } from "../../support/schemas.ts";
+import { accepting, schemaOf } from "../../support/schema.ts";
+import { drawn, LIBRARIES } from "../../support/schemas.ts";
 import {
   type Backend,
   declared,

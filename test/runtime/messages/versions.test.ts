@@ -1,7 +1,7 @@
 /** Versions of messages: what is stored, what handlers get of it, and what waits for a deployment that knows it. */
 import { expect, it } from "vitest";
 import type { MessageSchemas, OutboxMessage } from "../../../src/index.ts";
-import { accepting, schemaOf } from "../../support/schemas.ts";
+import { accepting, schemaOf } from "../../support/schema.ts";
 import { type Backend, eventually, gate, inside, onEitherBackend, outboxRows, type Stub, until } from "../support/harness.ts";
 import { deployed, got, objectWith, type Receiver, receivers, told } from "../support/named.ts";
 
