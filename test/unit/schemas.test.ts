@@ -3,7 +3,8 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { OutboxError } from "../../src/api/errors.ts";
 import { checked, schemasOf, ValidMessage, validated } from "../../src/api/schemas.ts";
-import { accepting, drawn, LIBRARIES, schemaOf } from "../support/schemas.ts";
+import { accepting, schemaOf } from "../support/schema.ts";
+import { drawn, LIBRARIES } from "../support/schemas.ts";
 import { holds } from "./property.ts";
 
 const option = (messages: unknown) => () => schemasOf("options.messages", messages);
