@@ -67,7 +67,8 @@ const STRIDE = Number((import.meta as unknown as { env: Record<string, string | 
 describe.each(WORLDS)("a crash at every step ($backend, immediate: $immediate)", ({ backend, immediate }) => {
   it.each(Object.entries(SCENARIOS))("leaves each destination what is its own: %s", async (_, steps) => {
     const tempo = backend === "kv" ? "joined" : "split";
-    const story: ReadersStory = { backend, tempo, immediate, destinations: DESTINATIONS, count: 3, steps };
+    const dead = { deadMessage: backend === "kv", onDead: immediate ? "hold" : "continue" } as const;
+    const story: ReadersStory = { backend, tempo, immediate, destinations: DESTINATIONS, count: 3, ...dead, steps };
     expect(await played(story)).toBeGreaterThan(50);
     for (let step = 1; ; step += STRIDE) {
       const passed = await played(story, [step]).catch((error: Error) => {

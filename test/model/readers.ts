@@ -6,6 +6,7 @@ import {
   type OutboxDelivery,
   type OutboxManager,
   type OutboxMessage,
+  type OutboxTransaction,
   withTransactionalOutbox,
 } from "../../src/index.ts";
 import { accepting } from "../support/schema.ts";
@@ -30,6 +31,11 @@ const TYPES = ["x", "y", "z"] as const;
 /** The last of these stays in its first version. */
 const UNVERSIONED = "z";
 const VERSIONS = [1, 2, 3] as const;
+
+/** The row that `deadMessage` writes for a message of a destination. */
+const rowOf = (name: string, n: number | ""): string => `dead:${name}:${n}`;
+/** Whether `deadMessage` fails for a message. */
+const failsIn = (n: number): boolean => n % 8 === 0;
 
 /** A deployment's schemas: its types are in a version, and those of earlier ones are upcast, unless the upcasters are faulty. */
 function schemasIn(version: number, isFaulty: boolean): MessageSchemas {
@@ -71,6 +77,11 @@ export interface ReadersStory {
   readonly destinations: readonly [Destination, Destination, Destination, Destination, Destination];
   /** So many of the destinations exist. */
   readonly count: number;
+  /** The class has a `deadMessage`, which writes a row, and fails for some messages. */
+  readonly deadMessage: boolean;
+  /** Left out: all are kept. */
+  readonly deadLetters?: { readonly max?: number; readonly expiresInSeconds?: number } | undefined;
+  readonly onDead: "continue" | "hold";
   readonly steps: readonly Step[];
 }
 
@@ -138,6 +149,9 @@ export const story: fc.Arbitrary<ReadersStory> = fc.record({
   immediate: fc.boolean(),
   destinations: fc.tuple(destination, destination, destination, destination, destination),
   count: fc.integer({ min: 1, max: NAMES.length }),
+  deadMessage: fc.boolean(),
+  deadLetters: fc.constantFrom(undefined, undefined, undefined, { max: 2 }, { expiresInSeconds: 10 }),
+  onDead: fc.constantFrom("continue" as const, "continue" as const, "hold" as const),
   steps: fc.array(step, { minLength: 1, maxLength: 25 }),
 });
 
@@ -148,7 +162,7 @@ export const story: fc.Arbitrary<ReadersStory> = fc.record({
  * @param crashAt the steps at which the object dies, besides what the story orders
  */
 export async function played(
-  { backend, tempo, immediate, destinations, count, steps }: ReadersStory,
+  { backend, tempo, immediate, destinations, count, deadMessage, deadLetters, onDead, steps }: ReadersStory,
   crashAt: readonly number[] = [],
 ): Promise<number> {
   let last = 0;
@@ -193,6 +207,11 @@ export async function played(
     }
     await world.outside(() => void taken.get(name)?.push(...numbers.filter((n) => !kept.has(n))), mode === "slow" ? 500 : 0);
   };
+  /** Writes a row for each, in the transaction of the dead letter, and fails for some. */
+  const buried = async ({ msg: { n } }: OutboxMessage<Msg>, name: string, txn: OutboxTransaction<Msg>): Promise<void> => {
+    await txn.put(rowOf(name, n), n);
+    if (failsIn(n)) throw new Error("no row for this one");
+  };
   const classOf = () => {
     const Plain = class {
       readonly outbox: OutboxManager<Msg>;
@@ -213,11 +232,15 @@ export async function played(
       // Takes what no other does.
       async sendMessages(): Promise<void> {}
     };
+    // With limits of dead letters its rows tell which there were.
+    if (deadMessage || deadLetters) Object.assign(Plain.prototype, { deadMessage: buried });
     const retry = { minDelaySeconds: 1, maxDelaySeconds: 8, jitter: 0 };
     return withTransactionalOutbox(Plain as never, {
       retry,
       dispatch: immediate ? "immediate" : "alarm",
       messages: schemasIn(version, isFaulty),
+      onDead,
+      ...(deadLetters && { deadLetters }),
     }) as unknown as ObjectClass<Box>;
   };
   const world = new World<Box>({ backend, tempo, seed: 1, crashAt }, classOf);
@@ -300,7 +323,9 @@ export async function played(
         if (left.has(name) || (nameOf(step.destination)?.destination ?? name) !== name) continue;
         // Whether it was is not known where the object dies meanwhile.
         const done = await act((outbox) => outbox.cancel(id, { destination: name }));
-        if (done !== false) cancelled.get(name)?.add(n);
+        // An id names the last message that was put in the place of others.
+        const chain = stored.get(n)?.chain;
+        if (done !== false) cancelled.get(name)?.add(chain === undefined ? n : (latest.get(chain) ?? n));
       }
     } else {
       const options = nameOf(step.destination);
@@ -320,6 +345,11 @@ export async function played(
     await act((outbox) => outbox.resume());
     await world.rest();
   }
+  // What is held goes on once its dead letters are put back, and nothing dies any more.
+  for (let round = 0; onDead === "hold" && round < 3; round++) {
+    for (const name of names) await act((outbox) => outbox.redrive(undefined, { destination: name }));
+    await world.rest();
+  }
   // A crash that was ordered may come as late as here.
   const surely = async <R>(body: (outbox: Box["outbox"]) => Promise<R>): Promise<R> => (await act(body)) ?? (await surely(body));
   const dead = new Map<string, Set<number>>();
@@ -332,7 +362,18 @@ export async function played(
   await world.rest();
   for (const name of names) {
     const { types } = optionsOf(name);
+    const rowsOf = [...world.disk.rows.keys()].flatMap((key) => (key.startsWith(rowOf(name, "")) ? [Number(key.split(":")[2])] : []));
     const seen = new Set([...(taken.get(name) ?? []), ...(dead.get(name) ?? []), ...(cancelled.get(name) ?? [])]);
+    if (deadMessage || deadLetters) {
+      const isWritten = (n: number): boolean => rowsOf.includes(n);
+      expect([name, [...(dead.get(name) ?? [])].filter((n) => isWritten(n) === failsIn(n))]).toEqual([name, []]);
+      const isDeadStill = (n: number): boolean => dead.get(name)?.has(n) === true;
+      // What was put back, and what was deleted, has left its row.
+      const isAllThere = !deadLetters && onDead === "continue" && steps.every((step) => step.do !== "redrive" && step.do !== "cancel");
+      if (isAllThere) expect([name, rowsOf.filter((n) => !isDeadStill(n))]).toEqual([name, []]);
+    }
+    // Dead letters that were deleted: their rows stay, and those without a row are not known.
+    if (deadLetters) for (const n of stored.keys()) if (rowsOf.includes(n) || (n % 4 === 0 && failsIn(n))) seen.add(n);
     const mine = [...stored].filter(([, { type }]) => types === undefined || types.includes(type)).map(([n]) => n);
     // One that was replaced in time nobody gets.
     const isReplaced = (n: number): boolean => {
@@ -347,8 +388,9 @@ export async function played(
     for (const key of [3, 4, 5]) {
       const first = [...new Set(taken.get(name))].filter((n) => stored.get(n)?.key === key && !dead.get(name)?.has(n));
       const isRedriven = steps.some((step) => step.do === "redrive");
-      // With full batches the next of its key is in hand with one that is set aside, and comes again.
-      const isBatch = optionsOf(name).ordering === "batch" && steps.some((step) => step.do === "mode" && step.mode === "retries some");
+      // With full batches the next of its key is in hand with one that is set aside or rejected, and that one may come again.
+      const isPart = (mode: Mode): boolean => mode === "retries some" || mode === "rejects some";
+      const isBatch = optionsOf(name).ordering === "batch" && steps.some((step) => step.do === "mode" && isPart(step.mode));
       if (!isRedriven && !isBatch) expect([name, key, first]).toEqual([name, key, [...first].sort((a, b) => a - b)]);
     }
     // Without a failure nothing comes twice.

@@ -21,6 +21,14 @@ export const DEAD: readonly Mutation[] = [
     finders: [runtime("dead-message", "one that throws leaves nothing")],
   },
   {
+    name: "tells deadMessage() of another destination than that of the letter",
+    file: "subscription/dead-message.ts",
+    within: "one",
+    find: "call(letter, reader.name, txn)",
+    replace: 'call(letter, "default", txn)',
+    finders: [model("readers", "each destination gets")],
+  },
+  {
     name: "keeps to itself that deadMessage() has failed",
     file: "subscription/dead-message.ts",
     within: "handle",
