@@ -114,7 +114,8 @@ function actions({ id, position }: ShownMessage): Child[] {
 
 /** So much of a payload is coloured; the rest is plain. */
 const COLORED = 20_000;
-const TOKEN = /("(?:[^"\\]|\\.)*")(\s*:)?|\b(-?\d[\d_.]*(?:e[+-]?\d+)?n?)\b|\b(true|false|null|undefined|NaN|-?Infinity)\b/gi;
+const TOKEN =
+  /<[0-9a-f ]+…?>|("(?:[^"\\]|\\.)*")(\s*:)?|\b(-?\d[\d_.]*(?:e[+-]?\d+)?n?)\b|\b(true|false|null|undefined|NaN|-?Infinity)\b/gi;
 
 /** Strings, numbers and names in colours: pieces of text, whatever is in them. */
 function colored(text: string): Child[] {

@@ -127,6 +127,10 @@ function progress(batch: FleetBatch): HTMLElement {
 
 const COLUMNS = ["Object", "Destination", "Trouble", "Dead", "Waiting", "Since", "Reported"];
 
+function isNumber(column: string): boolean {
+  return column === "Dead" || column === "Waiting";
+}
+
 function entries({ entries, next }: FleetPage): HTMLElement {
   if (entries.length === 0) return h("p", { class: "empty" }, state.pages.length > 0 ? "Nothing more." : "Nothing is in trouble.");
   return h(
@@ -138,7 +142,11 @@ function entries({ entries, next }: FleetPage): HTMLElement {
       h(
         "thead",
         { role: "rowgroup" },
-        h("tr", { role: "row" }, ...COLUMNS.map((name) => h("th", { scope: "col", role: "columnheader" }, name))),
+        h(
+          "tr",
+          { role: "row" },
+          ...COLUMNS.map((name) => h("th", { scope: "col", role: "columnheader", class: isNumber(name) ? "number" : null }, name)),
+        ),
       ),
       h("tbody", { role: "rowgroup" }, ...entries.map(row)),
     ),
@@ -181,6 +189,8 @@ function row(entry: FleetEntry): HTMLElement {
       ),
       h("small", { class: "types" }, short(namespace, 40)),
     ),
-    ...Object.entries(cells).map(([label, content]) => h("td", { role: "cell", "data-label": label }, ...content)),
+    ...Object.entries(cells).map(([label, content]) =>
+      h("td", { role: "cell", "data-label": label, class: isNumber(label) ? "number" : null }, ...content),
+    ),
   );
 }

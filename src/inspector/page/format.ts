@@ -29,7 +29,7 @@ export function duration(seconds: number): string {
 }
 
 /** A time that is shown as how far away it is, and is brought up to date each second. */
-export function time(at: number | null | undefined, kind: "ago" | "in", otherwise = "–"): HTMLElement {
+export function time(at: number | null | undefined, kind: "ago" | "in" | "for", otherwise = "–"): HTMLElement {
   if (at === null || at === undefined) return h("span", { class: "none" }, otherwise);
   const date = new Date(at);
   const exact = Number.isNaN(date.getTime()) ? undefined : date.toISOString();
@@ -39,6 +39,7 @@ export function time(at: number | null | undefined, kind: "ago" | "in", otherwis
 function away(at: number, kind: string): string {
   const seconds = (at - Date.now() - aheadMs) / 1000;
   if (kind === "in") return seconds <= 0 ? "now" : `in ${duration(Math.ceil(seconds))}`;
+  if (kind === "for") return duration(Math.max(0, -seconds));
   return seconds > -1 ? "just now" : `${duration(-seconds)} ago`;
 }
 

@@ -27,7 +27,7 @@ export function messagesView(): HTMLElement {
     h(
       "div",
       { role: "tabpanel", id: "panel", "aria-labelledby": `tab-${state.tab}`, tabindex: 0 },
-      !isLog && bulk(),
+      isLog ? rewind() : bulk(),
       isLog ? list(state.log?.messages ?? null) : list(state.messages?.messages ?? null),
       pager(),
     ),
@@ -85,6 +85,11 @@ function bulk(): Child {
         }),
       ),
   );
+}
+
+function rewind(): Child {
+  if (!may("rewind") || !state.overview?.destinations.some(({ missing }) => !missing)) return null;
+  return h("div", { class: "bulk" }, button("Rewind a destination", "ask", { "data-action": "rewind" }));
 }
 
 /** What can be done to messages of a state, and what that is called. */

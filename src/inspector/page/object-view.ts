@@ -71,7 +71,7 @@ function tiles({ destinations, position, log, alarm, now }: InspectorOverview): 
       `${count(sum("pending"))} due, ${count(sum("delayed"))} later`,
     ),
     tile("Dead letters", count(dead), dead > 0 ? "need a decision" : "none", dead > 0),
-    tile("Oldest waiting", oldest > 0 ? time(now - oldest * 1000, "ago") : "–", oldest > 0 ? "not delivered yet" : "nothing waits"),
+    tile("Oldest waiting", oldest > 0 ? time(now - oldest * 1000, "for") : "–", oldest > 0 ? "not delivered yet" : "nothing waits"),
     tile("Next attempt", time(next, "in"), alarm.own === null ? "no alarm of its own" : h("span", {}, "own alarm ", time(alarm.own, "in"))),
     tile("Put so far", count(position), log ? `log ${count(log.first)}–${count(log.last)}, ${bytes(log.bytes)}` : "log not retained"),
   );
@@ -115,7 +115,7 @@ function row(each: InspectorDestination): HTMLElement {
     State: [...badges(each), each.error !== undefined && h("p", { class: "why", title: short(each.error, 500) }, short(each.error, 120))],
     Position: [count(each.position)],
     Pending: [count(each.pending)],
-    Delayed: [count(each.delayed), each.scheduled > 0 && h("small", {}, ` ${count(each.scheduled)} on time`)],
+    Delayed: [count(each.delayed), each.scheduled > 0 && h("small", {}, ` ${count(each.scheduled)} scheduled`)],
     Blocked: [count(each.blocked), each.held > 0 && h("small", {}, ` ${counted(each.held, "key")} held`)],
     Dead: [each.dead > 0 ? h("strong", { class: "dead" }, count(each.dead)) : "0"],
     Oldest: [each.oldestAgeSeconds > 0 ? duration(each.oldestAgeSeconds) : "–"],
@@ -144,10 +144,9 @@ function actions(each: InspectorDestination): Child[] {
   const ask = (label: string, action: string, extra: Record<string, string> = {}): HTMLElement =>
     button(label, "ask", { "data-action": action, "data-destination": name, "aria-label": `${label} ${short(name, 40)}`, ...extra });
   return [
-    may("flush") && waits && !each.missing && ask("Flush", "flush"),
+    may("flush") && waits && !each.missing && each.leased === undefined && ask("Flush", "flush"),
     each.paused ? may("resume") && ask("Resume", "resume") : may("pause") && ask("Pause", "pause"),
     may("redrive") && each.dead > 0 && !each.missing && ask("Redrive all", "redrive"),
-    may("rewind") && state.overview?.log && !each.missing && ask("Rewind", "rewind"),
     may("drop") && each.missing && ask("Drop", "drop", { class: "danger" }),
   ];
 }

@@ -1,0 +1,172 @@
+/**
+ * The inspector's page, in a real browser: every action at both widths, light and dark, by keyboard alone, with axe at each stop. With SCREENSHOTS=1 it makes
+ * those of docs/inspector.md.
+ */
+import type { Page } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Typist } from "./keys.ts";
+import { begin, browserPath, type World } from "./world.ts";
+
+const path = browserPath();
+if (!path && process.env.CI === "true") throw new Error("No Chromium was found: install it, or set CHROMIUM to where it is.");
+if (!path) console.log("skipped: no Chromium was found (apt-get install chromium, or set CHROMIUM to where it is)");
+
+const LOOKS = [
+  { name: "1280 pixels, light", width: 1280, height: 900, colorScheme: "light" },
+  { name: "390 pixels, dark", width: 390, height: 844, colorScheme: "dark" },
+  { name: "390 pixels, light", width: 390, height: 844, colorScheme: "light" },
+  { name: "1280 pixels, dark", width: 1280, height: 900, colorScheme: "dark" },
+] as const;
+type Look = (typeof LOOKS)[number];
+
+let world: World;
+
+interface Stats {
+  readonly destinations: Record<string, { pending: number; delayed: number; blocked: number; dead: number; paused: boolean; breaker: string }>;
+}
+const statsOf = async (object: string) => ((await world.order(`/stats?object=${object}`)) as Stats).destinations;
+
+/** Waits until a fact about an object is true. */
+async function until(object: string, fact: (stats: Stats["destinations"]) => boolean): Promise<void> {
+  while (!fact(await statsOf(object))) await new Promise((resolve) => setTimeout(resolve, 25));
+}
+
+/** An object with dead letters, delayed messages, a destination that is down and one that its class has lost. */
+async function troubled(object: string): Promise<void> {
+  await world.order(`/fill?object=${object}`);
+  await until(object, ({ billing }) => billing?.dead === 6 && billing.delayed === 2 && billing.blocked === 1);
+  await world.order(`/lose?object=${object}`);
+  await world.order(`/down?object=${object}&destination=search`);
+  await world.order(`/more?object=${object}`);
+  await until(object, ({ search }) => search?.breaker === "open");
+}
+
+async function open(look: Look, address: string): Promise<Typist> {
+  const context = await world.browser.newContext({ viewport: look, colorScheme: look.colorScheme });
+  const page = await context.newPage();
+  const errors: string[] = [];
+  page.on("pageerror", (error) => errors.push(String(error)));
+  page.on("console", (message) => void (message.type() === "error" && errors.push(message.text())));
+  Object.assign(page, { errors });
+  await page.goto(new URL(address, world.url).href);
+  await page.locator('html[data-ready="true"]').waitFor();
+  return new Typist(page);
+}
+
+/** Nothing went wrong in the page, and nothing of what it showed has run. */
+async function close({ page }: Typist): Promise<void> {
+  expect((page as Page & { errors: string[] }).errors).toEqual([]);
+  await page.context().close();
+}
+
+async function shoot({ page }: Typist, name: string, fullPage = false): Promise<void> {
+  if (!process.env.SCREENSHOTS) return;
+  await page.waitForTimeout(200);
+  await page.screenshot({ path: `docs/images/inspector-${name}.png`, fullPage });
+}
+
+describe.skipIf(!path)("the inspector's page", () => {
+  beforeAll(async () => {
+    world = await begin(path as string);
+  });
+  afterAll(() => world?.end());
+
+  it.each(LOOKS)("does every action by keyboard alone ($name)", async (look) => {
+    const object = `order-${look.width}-${look.colorScheme}`;
+    await troubled(object);
+    const typist = await open(look, "/admin/outbox");
+    const { page } = typist;
+
+    // By name, from the page alone.
+    await typist.isAccessible();
+    await typist.to("Name or id of an object");
+    await page.keyboard.type(object);
+    await typist.press("Enter");
+    await page.locator("main h1", { hasText: object }).waitFor();
+    await page.locator("tr", { hasText: "missing" }).waitFor();
+    await page.locator("tr", { hasText: "backing off" }).waitFor();
+    await typist.isAccessible();
+
+    // The destination as a whole.
+    await typist.do("Pause search");
+    expect(await typist.done("Pause search", "Pause")).toBe("Paused: 1 destination.");
+    await page.locator("tr .badge", { hasText: "paused" }).waitFor();
+    // Someone else has been quicker.
+    await typist.do("Resume search");
+    await page.locator("dialog.confirm[open]").waitFor();
+    await typist.isAccessible();
+    expect(await typist.done("Resume search", "Resume")).toBe("Resumed: 1 destination.");
+    await world.order(`/up?object=${object}`);
+    await until(object, ({ search }) => search?.paused === false);
+    if ((await statsOf(object)).search?.pending) {
+      await typist.do("Flush search");
+      expect(await typist.done("Flush search", "Flush")).toMatch(/^Flushed: /);
+    }
+    await until(object, ({ search }) => search?.pending === 0);
+
+    // Dead letters: one, some, all.
+    await typist.do("billing");
+    await page.locator("h2", { hasText: "Messages for billing" }).waitFor();
+    await typist.to("Pending");
+    await typist.press("ArrowRight");
+    await typist.press("ArrowRight");
+    await page.locator('[role="tab"][aria-selected="true"]', { hasText: "Dead letters" }).waitFor();
+    await page.locator(".list li").nth(5).waitFor();
+    await typist.isAccessible();
+    await typist.do("invoice_sent #2");
+    await page.locator(".drawer[open] pre", { hasText: "Utrecht" }).waitFor();
+    await typist.isAccessible();
+    await typist.do("Discard");
+    expect(await typist.done("Discard 1 dead letter", "Discard")).toBe("Discarded: 1 message.");
+    await expect.poll(() => page.locator(".list li").count()).toBe(5);
+    await typist.to("Choose invoice_sent #3");
+    await typist.press("Space");
+    await typist.to("Choose invoice_sent #4");
+    await typist.press("Space");
+    await typist.do("Redrive", true);
+    expect(await typist.done("Redrive 2 dead letters", "Redrive")).toBe("Redriven: 2 dead letters.");
+    // They come back, because the destination still refuses them.
+    await until(object, ({ billing }) => billing?.dead === 5);
+    await typist.do("Redrive all");
+    expect(await typist.done("Redrive all dead letters of", "Redrive")).toBe("Redriven: 5 dead letters.");
+    await until(object, ({ billing }) => billing?.dead === 5);
+
+    // Delayed ones.
+    await typist.to("Dead letters", true);
+    await typist.press("ArrowLeft");
+    await page.locator('[role="tab"][aria-selected="true"]', { hasText: "Delayed" }).waitFor();
+    await page.locator(".list li", { hasText: "reminder" }).waitFor();
+    await typist.do("invoice_sent #8");
+    await page.locator(".drawer[open]", { hasText: "429 Too Many Requests" }).waitFor();
+    await typist.do("Retry now");
+    expect(await typist.done("Retry 1 message now", "Retry now")).toBe("Due at once: 1 message.");
+    await typist.to("Choose invoice_sent #10");
+    await typist.press("Space");
+    await typist.do("Cancel", true);
+    expect(await typist.done("Cancel 1 message", "Cancel them")).toBe("Cancelled: 1 message.");
+
+    // The log, and back to the beginning of it.
+    await typist.to("Delayed", true);
+    await typist.press("ArrowLeft");
+    await typist.press("ArrowLeft");
+    await page.locator('[role="tab"][aria-selected="true"]', { hasText: "Log" }).waitFor();
+    await page.locator(".list li").first().waitFor();
+    await typist.isAccessible();
+    await typist.do("order_created #1");
+    await page.locator(".drawer[open] pre", { hasText: "129950n" }).waitFor();
+    expect(await page.locator(".drawer pre").innerText()).toContain('placedAt: Date("2026-11-27T18:05:11.250Z")');
+    await typist.do("Rewind a destination to here");
+    await page.locator("dialog.confirm[open]").waitFor();
+    await typist.isAccessible();
+    expect(await typist.done("Rewind a destination", "Rewind")).toMatch(/^Rewound: it gets up to \d+ messages again\.$/);
+
+    // What the class has lost.
+    await typist.do("Drop legacy", true);
+    await page.locator("dialog.confirm[open]").waitFor();
+    await typist.to("deadLetters");
+    await typist.isAccessible();
+    expect(await typist.done("Drop legacy", "Drop")).toMatch(/^Dropped: it had \d+ messages? yet to get\.$/);
+    await expect.poll(() => page.locator("tr", { hasText: "missing" }).count()).toBe(0);
+    await close(typist);
+  });
+});
