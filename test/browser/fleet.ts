@@ -4,15 +4,15 @@ import type { Fleet, FleetBatch, FleetEntry, FleetTrouble } from "../../src/insp
 const ERRORS = ["503 Service Unavailable", "connect ECONNREFUSED", "422 Unprocessable: postcode", "timeout after 30 s"];
 const KINDS: readonly (readonly FleetTrouble[])[] = [["dead", "breaker"], ["dead"], ["breaker"], ["stuck"], ["paused"]];
 
-/** A fleet of 120 destinations in trouble. */
+/** A fleet of 60 destinations in trouble. */
 export function fleetOf(): Fleet {
   const now = Date.now();
-  const entries = Array.from({ length: 120 }, (_, n): FleetEntry => {
+  const entries = Array.from({ length: 60 }, (_, n): FleetEntry => {
     const troubles = KINDS[n % KINDS.length] ?? ["dead"];
     return {
       namespace: "ORDERS",
       id: n.toString(16).padStart(64, "0"),
-      name: n === 0 ? "order-1007" : `order-${2000 + n}`,
+      name: n === 0 ? "order-1007" : `order-${n < 41 ? 2000 + n : 3000 + n}`,
       destination: n % 3 === 0 ? "billing" : "search",
       troubles,
       dead: troubles.includes("dead") ? 240 - 2 * n : 0,

@@ -4,6 +4,7 @@
  */
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { HOSTILE } from "./hostile.ts";
 import { Typist } from "./keys.ts";
 import { begin, browserPath, type World } from "./world.ts";
 
@@ -22,7 +23,10 @@ type Look = (typeof LOOKS)[number];
 let world: World;
 
 interface Stats {
-  readonly destinations: Record<string, { pending: number; delayed: number; blocked: number; dead: number; paused: boolean; breaker: string }>;
+  readonly destinations: Record<
+    string,
+    { pending: number; delayed: number; blocked: number; dead: number; paused: boolean; breaker: string }
+  >;
 }
 const statsOf = async (object: string) => ((await world.order(`/stats?object=${object}`)) as Stats).destinations;
 
@@ -61,7 +65,6 @@ async function close({ page }: Typist): Promise<void> {
 
 async function shoot({ page }: Typist, name: string, fullPage = false): Promise<void> {
   if (!process.env.SCREENSHOTS) return;
-  await page.waitForTimeout(200);
   await page.screenshot({ path: `docs/images/inspector-${name}.png`, fullPage });
 }
 
@@ -113,9 +116,12 @@ describe.skipIf(!path)("the inspector's page", () => {
     await page.locator('[role="tab"][aria-selected="true"]', { hasText: "Dead letters" }).waitFor();
     await page.locator(".list li").nth(5).waitFor();
     await typist.isAccessible();
+    if (look === LOOKS[0]) await shoot(typist, "object", true);
+    if (look === LOOKS[1]) await shoot(typist, "narrow");
     await typist.do("invoice_sent #2");
     await page.locator(".drawer[open] pre", { hasText: "Utrecht" }).waitFor();
     await typist.isAccessible();
+    if (look === LOOKS[3]) await shoot(typist, "message");
     await typist.do("Discard");
     expect(await typist.done("Discard 1 dead letter", "Discard")).toBe("Discarded: 1 message.");
     await expect.poll(() => page.locator(".list li").count()).toBe(5);
@@ -123,7 +129,7 @@ describe.skipIf(!path)("the inspector's page", () => {
     await typist.press("Space");
     await typist.to("Choose invoice_sent #4");
     await typist.press("Space");
-    await typist.do("Redrive", true);
+    await typist.do("Redrive");
     expect(await typist.done("Redrive 2 dead letters", "Redrive")).toBe("Redriven: 2 dead letters.");
     // They come back, because the destination still refuses them.
     await until(object, ({ billing }) => billing?.dead === 5);
@@ -132,7 +138,7 @@ describe.skipIf(!path)("the inspector's page", () => {
     await until(object, ({ billing }) => billing?.dead === 5);
 
     // Delayed ones.
-    await typist.to("Dead letters", true);
+    await typist.to("Dead letters");
     await typist.press("ArrowLeft");
     await page.locator('[role="tab"][aria-selected="true"]', { hasText: "Delayed" }).waitFor();
     await page.locator(".list li", { hasText: "reminder" }).waitFor();
@@ -142,11 +148,11 @@ describe.skipIf(!path)("the inspector's page", () => {
     expect(await typist.done("Retry 1 message now", "Retry now")).toBe("Due at once: 1 message.");
     await typist.to("Choose invoice_sent #10");
     await typist.press("Space");
-    await typist.do("Cancel", true);
+    await typist.do("Cancel");
     expect(await typist.done("Cancel 1 message", "Cancel them")).toBe("Cancelled: 1 message.");
 
     // The log, and back to the beginning of it.
-    await typist.to("Delayed", true);
+    await typist.to("Delayed");
     await typist.press("ArrowLeft");
     await typist.press("ArrowLeft");
     await page.locator('[role="tab"][aria-selected="true"]', { hasText: "Log" }).waitFor();
@@ -161,12 +167,107 @@ describe.skipIf(!path)("the inspector's page", () => {
     expect(await typist.done("Rewind a destination", "Rewind")).toMatch(/^Rewound: it gets up to \d+ messages again\.$/);
 
     // What the class has lost.
-    await typist.do("Drop legacy", true);
+    await typist.do("Drop legacy");
     await page.locator("dialog.confirm[open]").waitFor();
     await typist.to("deadLetters");
     await typist.isAccessible();
     expect(await typist.done("Drop legacy", "Drop")).toMatch(/^Dropped: it had \d+ messages? yet to get\.$/);
     await expect.poll(() => page.locator("tr", { hasText: "missing" }).count()).toBe(0);
+    await close(typist);
+  });
+
+  it("shows twenty hostile payloads as text", async () => {
+    await world.order("/hostile?object=hostile");
+    await until("hostile", ({ billing }) => billing?.dead === HOSTILE.length);
+    const typist = await open(LOOKS[1], "/admin/outbox#namespace=ORDERS&name=hostile&destination=billing&tab=dead");
+    const { page } = typist;
+    await page.evaluate(() => Object.assign(globalThis, { hacked: () => document.body.append("hacked") }));
+    await page
+      .locator(".list li")
+      .nth(HOSTILE.length - 1)
+      .waitFor();
+    await typist.isAccessible();
+    const texts: string[] = [];
+    for (let n = 0; n < HOSTILE.length; n++) {
+      await page.locator(".open").nth(n).click();
+      const payload = page.locator(".drawer[open] pre");
+      await payload.waitFor();
+      // All of it comes after what the list had.
+      if (await page.locator(".drawer .cut", { hasText: "2,000" }).count()) await payload.filter({ hasText: /^[^]{2100}/ }).waitFor();
+      texts.push((await payload.textContent()) ?? "");
+      expect(await page.locator(".drawer img, .drawer script, .drawer svg, .drawer i, .drawer u, .list img").count()).toBe(0);
+      expect(await page.locator(".drawer dd", { hasText: "<img src=x" }).count()).toBe(1);
+      await typist.press("Escape");
+    }
+    const parts = [
+      "<script>hacked()</script>",
+      "<img src=x",
+      "</pre></style></script><svg",
+      "javascript:hacked()",
+      "data:text/html,<script>",
+      "{{constructor",
+    ];
+    const others = [
+      "\\u202egnirts desrever\\u202c",
+      "עברית",
+      "lone \\ud800 halves \\udc00",
+      "\\u0000\\u0007\\u001b[31m",
+      "zero\\u200bwidth\\ufeff",
+      "aaaa",
+      "йй",
+    ];
+    const values = [
+      "inner: { inner:",
+      "[circular",
+      "9007199254740993n",
+      "Uint8Array(5000 bytes) <3c 3c",
+      "Map(1) {",
+      '"\\"><img src=x',
+      "Error(",
+    ];
+    for (const [n, part] of [...parts, ...others].entries()) expect(texts[n]).toContain(part);
+    for (const [n, part] of values.slice(1).entries()) expect(texts[n + parts.length + others.length + 1]).toContain(part);
+    expect(texts.join()).not.toMatch(/[\u202a-\u202e\ud800-\udfff\0]/u);
+    expect(await page.locator("body").textContent()).not.toMatch(/hacked$/);
+    await close(typist);
+  });
+
+  it("shows no action to whoever may only look, and nothing to anyone else", async () => {
+    await world.order("/fill?object=read-only");
+    await until("read-only", ({ billing }) => billing?.dead === 6);
+    const address = "#namespace=ORDERS&name=read-only&destination=billing&tab=dead";
+    const typist = await open(LOOKS[0], `/admin/outbox?rights=read&redact=1${address}`);
+    const { page } = typist;
+    await page.locator(".list li").nth(5).waitFor();
+    expect(await page.locator("main button:not(.open)").count()).toBe(0);
+    expect(await page.locator(".list").textContent()).not.toContain("Utrecht");
+    await page.locator(".open").first().click();
+    expect(await page.locator(".drawer footer button").count()).toBe(0);
+    await close(typist);
+    const refused = await fetch(new URL("/admin/outbox?rights=none", world.url));
+    expect(refused.status).toBe(401);
+  });
+
+  it.each([LOOKS[0], LOOKS[1]])("lists a fleet worst first, and acts on all that match ($name)", async (look) => {
+    const typist = await open(look, "/admin/outbox?fleet=1");
+    const { page } = typist;
+    await page.locator("tbody tr").nth(24).waitFor();
+    await typist.isAccessible();
+    await typist.do("Next");
+    await page.locator("span", { hasText: "Page 2" }).waitFor();
+    await typist.to("search");
+    await page.keyboard.type("order-20");
+    await typist.press("Enter");
+    await page.locator(".id", { hasText: "40 destinations" }).waitFor();
+    await typist.do("Redrive all dead letters");
+    expect(await typist.done("Redrive all that match", "Redrive")).toMatch(/^Started: \d+ destinations\.$/);
+    await page.locator(".batch", { hasText: "running" }).waitFor();
+    await typist.isAccessible();
+    if (look === LOOKS[0]) await shoot(typist, "fleet");
+    await typist.do("Stop");
+    await page.locator(".batch", { hasText: "stopped" }).waitFor();
+    await typist.do("order-2001");
+    await page.locator("main h1", { hasText: "order-2001" }).waitFor();
     await close(typist);
   });
 });

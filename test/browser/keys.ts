@@ -10,21 +10,37 @@ export class Typist {
     this.page = page;
   }
 
-  /** The role and the name of what has the focus. */
-  focused(): Promise<string> {
-    return this.page.evaluate(() => {
-      const at = document.activeElement as HTMLElement | null;
-      if (!at || at === document.body) return "";
-      const named = at.getAttribute("aria-label") ?? at.innerText ?? "";
-      return (named || (at as HTMLInputElement).name || at.tagName).replace(/\s+/g, " ").trim();
-    });
+  /** How often Tab must be pressed until the focus is on what has a name that begins so: `null` where nothing has. */
+  #distance(name: string): Promise<number | null> {
+    return this.page.evaluate((name) => {
+      const dialogs = [...document.querySelectorAll("dialog[open]")];
+      const top = dialogs.find((each) => each.contains(document.activeElement)) ?? dialogs.at(-1) ?? document;
+      const all = [...top.querySelectorAll<HTMLElement>("a[href], button, input, select, [tabindex]")].filter(
+        (each) =>
+          each.tabIndex >= 0 &&
+          !(each as HTMLButtonElement).disabled &&
+          each.checkVisibility() &&
+          !each.matches("[type=radio]:not(:checked)"),
+      );
+      const nameOf = (each: HTMLElement): string => {
+        const named = each.getAttribute("aria-label") ?? each.innerText ?? "";
+        return (named || (each as HTMLInputElement).name || each.tagName).replace(/\s+/g, " ").trim();
+      };
+      const at = all.indexOf(document.activeElement as HTMLElement);
+      const found = all.flatMap((each, to) => (nameOf(each).startsWith(name) ? [to] : []));
+      const next = found.find((to) => to >= at) ?? found.at(-1);
+      return next === undefined ? null : next - at;
+    }, name);
   }
 
-  /** Goes to the first element after the one in focus whose name begins so, with the Tab key. */
-  async to(name: string, backwards = false): Promise<void> {
-    for (let steps = 0; steps < 150; steps++) {
-      if ((await this.focused()).startsWith(name)) return;
-      await this.page.keyboard.press(backwards ? "Shift+Tab" : "Tab");
+  /** Goes to what has a name that begins so, with the Tab key: forwards where there is one, and otherwise backwards. */
+  async to(name: string): Promise<void> {
+    // The page may change on the way.
+    for (let tries = 0; tries < 100; tries++) {
+      const distance = await this.#distance(name);
+      if (distance === 0) return;
+      if (distance === null) await this.page.waitForTimeout(20);
+      for (let steps = Math.abs(distance ?? 0); steps > 0; steps--) await this.press(Number(distance) < 0 ? "Shift+Tab" : "Tab");
     }
     expect.fail(`The keyboard does not reach ${JSON.stringify(name)}.`);
   }
@@ -34,8 +50,8 @@ export class Typist {
   }
 
   /** Goes to a button or link and presses it. */
-  async do(name: string, backwards = false): Promise<void> {
-    await this.to(name, backwards);
+  async do(name: string): Promise<void> {
+    await this.to(name);
     await this.press("Enter");
   }
 

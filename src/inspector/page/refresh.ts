@@ -1,8 +1,9 @@
 /** Refreshing: asks again and again while someone looks, less often while nothing changes or nothing answers, and not at all while the page is hidden. */
 
+import type { MessagesAnswer } from "../wire.ts";
 import * as api from "./api.ts";
 import { setClock } from "./format.ts";
-import { chosen, state } from "./state.ts";
+import { chosen, state, type Tab } from "./state.ts";
 
 /** How long until the next question, in milliseconds: at first, while nothing changes, and while nothing answers. */
 const FIRST_MS = 2000;
@@ -76,7 +77,7 @@ async function load(): Promise<() => void> {
   const after = pages.at(-1);
   const hasLog = tab === "log" && overview.log;
   const log = hasLog ? await api.log(object, { direction: "backward", limit: 25, from: after }) : null;
-  const messages = tab !== "log" && destination !== undefined ? await list(destination, after) : null;
+  const messages = tab !== "log" && destination !== undefined ? await list(object, tab, destination, after) : null;
   return () => {
     setClock(overview.now);
     Object.assign(state, { overview, log, messages });
@@ -85,20 +86,20 @@ async function load(): Promise<() => void> {
   };
 }
 
-async function list(destination: string, after: string | undefined): Promise<Awaited<ReturnType<typeof api.messages>>> {
-  const { object, tab } = state;
+async function list(object: api.ObjectName, tab: Tab, destination: string, after: string | undefined): Promise<MessagesAnswer> {
+  const query = { state: tab, destination, limit: 25 };
   try {
-    return await api.messages(object as api.ObjectName, { state: tab, destination, limit: 25, after });
+    return await api.messages(object, { ...query, after });
   } catch (error) {
     // The message at which the page before ended has left: from the beginning.
     if (after === undefined || (error as api.Problem).code !== "invalid") throw error;
     state.pages = [];
-    return await api.messages(object as api.ObjectName, { state: tab, destination, limit: 25 });
+    return await api.messages(object, query);
   }
 }
 
 async function loadFleet(): Promise<() => void> {
   if (!state.start?.fleet) return () => {};
-  const [fleet, batches] = await Promise.all([api.fleet({ ...state.filter, after: state.pages.at(-1), limit: 50 }), api.batches()]);
+  const [fleet, batches] = await Promise.all([api.fleet({ ...state.filter, after: state.pages.at(-1), limit: 25 }), api.batches()]);
   return () => void Object.assign(state, { fleet, batches });
 }
