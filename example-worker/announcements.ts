@@ -1,6 +1,6 @@
 /** The route of the announcements: a queue, which the page can pretend is down. */
 
-import { type Destination, toQueue } from "../src/destinations/index.ts";
+import { type Destination, toQueue } from "do-transactional-outbox/destinations";
 import { type Ledger, theLedger } from "./ledger.ts";
 import type { Announcement } from "./messages.ts";
 

@@ -1,9 +1,9 @@
 /** One booking: asks its table for a slot, is confirmed or refused, and may be cancelled. */
 
 import { DurableObject } from "cloudflare:workers";
-import { byType, toDurableObject } from "../src/destinations/index.ts";
-import { type OutboxEnvelope, withTransactionalInbox } from "../src/inbox/index.ts";
-import { type OutboxManager, type OutboxTransaction, withTransactionalOutbox } from "../src/index.ts";
+import { type OutboxManager, type OutboxTransaction, withTransactionalOutbox } from "do-transactional-outbox";
+import { byType, toDurableObject } from "do-transactional-outbox/destinations";
+import { type OutboxEnvelope, withTransactionalInbox } from "do-transactional-outbox/inbox";
 import { type AnnouncementsEnv, toAnnouncements } from "./announcements.ts";
 import { healthOf } from "./health.ts";
 import { LEDGER } from "./ledger.ts";

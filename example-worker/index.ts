@@ -1,21 +1,15 @@
 /** The worker: a few JSON routes over the objects, and the consumer of the queue. The page itself is in public/. */
 
-import { consumeQueue } from "../src/inbox/index.ts";
+import { consumeQueue } from "do-transactional-outbox/inbox";
 import { Booking } from "./booking.ts";
 import { BadInput, parseBookingId, parseDown, parseTable, parseWish, SLOTS } from "./input.ts";
 import { Ledger, theLedger } from "./ledger.ts";
-import type { Report } from "./states.ts";
+import { Projections, theProjections } from "./projections.ts";
+import { bookingObject, type Env, everything, tableObject } from "./restaurant.ts";
 import { Table } from "./table.ts";
 
-export { Booking, Ledger, Table };
-
-export interface Env {
-  BOOKING: DurableObjectNamespace<Booking>;
-  TABLE: DurableObjectNamespace<Table>;
-  LEDGER: DurableObjectNamespace<Ledger>;
-  TABLE_COUNT: number;
-  SLOT_SECONDS: number;
-}
+export type { Env };
+export { Booking, Ledger, Projections, Table };
 
 /** How many bookings and arrivals the page shows, and how many bookings a report lists at most. */
 const LATEST = 24;
@@ -62,6 +56,11 @@ async function route(request: Request, env: Env): Promise<Response> {
       const obstacle = await table.change(action);
       return obstacle === null ? Response.json(await table.state()) : refuse(409, obstacle);
     }
+    case "POST /projections": {
+      if (which !== "drop" && which !== "rebuild") break;
+      await theProjections(env)[which]();
+      return Response.json(await theProjections(env).all());
+    }
     case "POST /outage": {
       const down = parseDown(await json(request));
       await theLedger(env).setDown(down);
@@ -75,24 +74,6 @@ async function route(request: Request, env: Env): Promise<Response> {
       return Response.json(await everything(env, REPORTED));
   }
   return refuse(404, `There is no ${request.method} ${pathname} here.`);
-}
-
-async function everything(env: Env, mostBookings: number): Promise<Report> {
-  const ids = await theLedger(env).bookings(mostBookings);
-  const numbers = Array.from({ length: env.TABLE_COUNT }, (_, index) => index + 1);
-  const [bookings, tables] = await Promise.all([
-    Promise.all(ids.map((id) => bookingObject(env, id).state())),
-    Promise.all(numbers.map((number) => tableObject(env, number).state())),
-  ]);
-  return { bookings: bookings.filter((booking) => booking !== null), tables };
-}
-
-function bookingObject(env: Env, id: string): DurableObjectStub<Booking> {
-  return env.BOOKING.getByName(id);
-}
-
-function tableObject(env: Env, number: number): DurableObjectStub<Table> {
-  return env.TABLE.getByName(String(number));
 }
 
 async function json(request: Request): Promise<unknown> {

@@ -1,7 +1,7 @@
 /** The ledger: lists the bookings, and collects the announcements, each message once. */
 
 import { DurableObject } from "cloudflare:workers";
-import { type InboxOutcome, type OutboxEnvelope, withTransactionalInbox } from "../src/inbox/index.ts";
+import { type InboxOutcome, type OutboxEnvelope, withTransactionalInbox } from "do-transactional-outbox/inbox";
 import { type Announcement, TO_LEDGER, type ToLedger } from "./messages.ts";
 import { INBOX } from "./settings.ts";
 

@@ -1,7 +1,7 @@
 /** The messages between the objects: every message of the choreography, with its sender and receiver, as schemas that both of them check it with. */
 
+import type { MessageSchemas, MessagesOf, OutboxPutOptions } from "do-transactional-outbox";
 import { z } from "zod";
-import type { MessageSchemas, MessagesOf, OutboxPutOptions } from "../src/index.ts";
 
 /** Every message says which booking it is about, and where. */
 const subject = z.object({ bookingId: z.string(), table: z.number().int(), slot: z.string() });
@@ -16,6 +16,20 @@ const TABLE_ANNOUNCEMENTS = {
   slot_unlocked: { schema: unlocked, version: 2, upcast: { 1: (old) => ({ ...old, reason: "cancelled" }) } },
 } satisfies MessageSchemas;
 
+/** What happens to a table: its events, of which its state is made. */
+const table = z.object({ table: z.number().int() });
+export const PROJECTED = {
+  table_added: table,
+  table_removed: table,
+  table_opened: table,
+  table_closed: table,
+  /** `until`: when the slot is over, in milliseconds since the Unix epoch. */
+  table_lock_placed: subject.extend({ until: z.number() }),
+  ...TABLE_ANNOUNCEMENTS,
+} satisfies MessageSchemas;
+export type TableEvent = MessagesOf<typeof PROJECTED>;
+export const TABLE_EVENTS = Object.keys(PROJECTED) as TableEvent["type"][];
+
 /** From a booking to its table. */
 const REQUESTS = { lock_slot: subject, unlock_slot: subject } satisfies MessageSchemas;
 /** From a table to a booking. */
@@ -27,7 +41,7 @@ const RECORDS = { booking_initiated: subject } satisfies MessageSchemas;
 
 /** The messages that each object sends. */
 export const FROM_BOOKING = { ...REQUESTS, ...RECORDS, ...BOOKING_ANNOUNCEMENTS };
-export const FROM_TABLE = { ...REMINDERS, ...ANSWERS, ...TABLE_ANNOUNCEMENTS };
+export const FROM_TABLE = { ...REMINDERS, ...ANSWERS, ...PROJECTED };
 export type FromBooking = MessagesOf<typeof FROM_BOOKING>;
 export type FromTable = MessagesOf<typeof FROM_TABLE>;
 
@@ -41,7 +55,6 @@ export type ToLedger = MessagesOf<typeof TO_LEDGER>;
 
 export type Announcement = MessagesOf<typeof BOOKING_ANNOUNCEMENTS & typeof TABLE_ANNOUNCEMENTS>;
 export type LockSlot = Extract<ToTable, { type: "lock_slot" }>;
-export type Release = z.infer<typeof unlocked>["reason"];
 
 /**
  * A message that a booking starts begins a correlation under the booking's id. Answers belong to the same correlation automatically: the inbox passes the
@@ -51,7 +64,7 @@ export function unasked(bookingId: string): OutboxPutOptions & { headers: Record
   return { headers: { "correlation-id": bookingId } };
 }
 
-/** Messages between a booking and its table arrive in the order in which they were sent. */
-export function inOrder(bookingId: string): OutboxPutOptions & { key: string } {
-  return { key: bookingId };
+/** Messages between a booking and its table arrive in the order in which they were sent, and so do a table's events. */
+export function inOrder(key: string): OutboxPutOptions & { key: string } {
+  return { key };
 }

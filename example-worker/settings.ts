@@ -1,7 +1,7 @@
 /** How the objects of this restaurant deliver, and what they log. */
 
-import type { InboxOptions } from "../src/inbox/index.ts";
-import type { OutboxOptions } from "../src/index.ts";
+import type { OutboxOptions } from "do-transactional-outbox";
+import type { InboxOptions } from "do-transactional-outbox/inbox";
 
 /** Someone is watching: retry sooner than the defaults would, and for at least an hour. */
 export const OUTBOX: OutboxOptions<"OUTBOX_MANAGER"> = { retry: { minDelaySeconds: 0.5, maxDelaySeconds: 4, maxAttempts: 1000 } };

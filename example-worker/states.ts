@@ -1,5 +1,7 @@
 /** The restaurant as seen from outside: bookings, tables, and the contents of their outboxes. */
 
+import type { TableEvent } from "./messages.ts";
+
 /** Which booking, and where. Every message contains it, too. */
 export interface Subject {
   readonly bookingId: string;
@@ -9,6 +11,9 @@ export interface Subject {
 
 /** Why a table refuses a booking. */
 export type Refusal = "taken" | "closed" | "no such table";
+
+/** Why a slot is free again. */
+export type Release = "cancelled" | "passed";
 
 /** What a guest asks for. */
 export interface Wish extends Subject {
@@ -56,8 +61,34 @@ export interface Health {
   readonly breaker: "closed" | "open";
 }
 
-/** Everything at once: what the bookings have stored, and what the tables have stored. */
+/** A page of a table's history. */
+export interface History {
+  readonly events: TableEvent[];
+  /** The position of the last message that was looked at: the next page is behind it. */
+  readonly through: number;
+  /** Whether there is nothing more at the moment. */
+  readonly isWhole: boolean;
+}
+
+/** The catalogue of the tables and the calendar of the bookings, as the tables' events make them. */
+export interface Projected {
+  readonly catalogue: readonly { readonly table: number; readonly status: TableStatus }[];
+  readonly calendar: readonly { readonly table: number; readonly slot: string; readonly bookingId: string }[];
+}
+
+/** How often a slot was locked for a booking, and freed because that was cancelled, or because it was over. */
+export interface SlotStatistics {
+  readonly table: number;
+  readonly slot: string;
+  readonly locked: number;
+  readonly cancelled: number;
+  readonly passed: number;
+}
+
+/** Everything at once: what the bookings have stored, what the tables have stored, and what was made of the tables' events. */
 export interface Report {
   readonly bookings: readonly (BookingState & Health)[];
   readonly tables: readonly (TableState & Health)[];
+  readonly projected: Projected;
+  readonly statistics: readonly SlotStatistics[];
 }

@@ -1,116 +1,118 @@
-/** One table: locks each of its slots for one booking, and frees it again. */
+/** One table: an event-sourced aggregate. It locks each of its slots for one booking, frees it again, and tells everyone who follows it. */
 
 import { DurableObject } from "cloudflare:workers";
-import { byType, toDurableObject } from "../src/destinations/index.ts";
-import { type OutboxEnvelope, withTransactionalInbox } from "../src/inbox/index.ts";
-import { type OutboxManager, type OutboxTransaction, withTransactionalOutbox } from "../src/index.ts";
+import { type OutboxDestinations, type OutboxManager, type OutboxTransaction, withTransactionalOutbox } from "do-transactional-outbox";
+import { toDurableObject } from "do-transactional-outbox/destinations";
+import { aggregate } from "do-transactional-outbox/event-sourcing";
+import { type OutboxEnvelope, withTransactionalInbox } from "do-transactional-outbox/inbox";
 import { type AnnouncementsEnv, toAnnouncements } from "./announcements.ts";
 import type { Booking } from "./booking.ts";
 import { healthOf } from "./health.ts";
-import { FROM_TABLE, type FromTable, inOrder, type LockSlot, type Release, TO_TABLE, type ToTable } from "./messages.ts";
+import { FROM_TABLE, type FromTable, inOrder, type LockSlot, TABLE_EVENTS, type TableEvent, TO_TABLE, type ToTable } from "./messages.ts";
+import { PROJECTIONS, type Projections } from "./projections.ts";
 import { INBOX, OUTBOX } from "./settings.ts";
-import type { Health, Lock, Refusal, TableState, TableStatus } from "./states.ts";
+import type { Health, History, Refusal, TableState } from "./states.ts";
+import { toStatistics } from "./statistics.ts";
+import * as decider from "./table-decider.ts";
 
 interface TableEnv extends AnnouncementsEnv {
   OUTBOX_MANAGER: OutboxManager<FromTable>;
   BOOKING: DurableObjectNamespace<Booking>;
   TABLE: DurableObjectNamespace<Table>;
+  PROJECTIONS: DurableObjectNamespace<Projections>;
+  STATISTICS: D1Database;
   /** The tables that exist from the beginning: numbers 1 to this. */
   TABLE_COUNT: number;
   /** How long a slot stays locked, in seconds. */
   SLOT_SECONDS: number;
 }
 
-/** The state of a table after a change. */
-const AFTER = { add: "open", open: "open", close: "closed", remove: "removed" } as const;
-
 class TableBase extends DurableObject<TableEnv> {
-  readonly #toBooking = toDurableObject(this.env.BOOKING, ({ msg }) => msg.bookingId);
-  readonly #toItself = toDurableObject(this.env.TABLE, ({ msg }) => String(msg.table));
-
-  /** Called by the outbox: each message takes the route of its type, and is sent again if that fails. */
-  sendMessages = byType<FromTable>({
-    slot_locked: this.#toBooking,
-    slot_refused: this.#toBooking,
-    slot_over: this.#toBooking,
-    slot_passed: this.#toItself,
-    slot_unlocked: toAnnouncements(this.env),
+  readonly #number = Number(this.ctx.id.name);
+  /** Its state is what its events make of it. They have one ordering key, so that nobody sees a later one before an earlier one. */
+  readonly #table = aggregate<decider.TableNow, decider.TableCommand, TableEvent>(this.env.OUTBOX_MANAGER, decider, {
+    types: TABLE_EVENTS,
+    messageOptions: () => inOrder("events"),
   });
+
+  /** Who gets what. Each has its own place in the table's log, so that one that is down holds up no other. */
+  destinations = {
+    booking: {
+      send: toDurableObject<FromTable & { bookingId: string }>(this.env.BOOKING, ({ msg }) => msg.bookingId),
+      types: ["slot_locked", "slot_refused", "slot_over"],
+    },
+    itself: { send: toDurableObject<FromTable>(this.env.TABLE, ({ msg }) => String(msg.table)), types: ["slot_passed"] },
+    announcements: { send: toAnnouncements(this.env), types: ["slot_unlocked"], ordering: "batch" },
+    projections: { send: toDurableObject(this.env.PROJECTIONS, () => PROJECTIONS), types: TABLE_EVENTS },
+    // A dead letter holds up what comes after it: a number that is missing would never be right again.
+    statistics: { send: toStatistics(this.env.STATISTICS), types: ["table_lock_placed", "slot_unlocked"], onDead: "hold" },
+  } satisfies OutboxDestinations<FromTable>;
+
+  constructor(ctx: DurableObjectState, env: TableEnv) {
+    super(ctx, env);
+    ctx.blockConcurrencyWhile(async () => {
+      if (this.#number <= env.TABLE_COUNT && !(await this.#table.load(ctx.storage)).exists) await this.change("add");
+    });
+  }
 
   /** Called by the inbox, once per message: everything it does and the mark "seen" are one commit. */
   async receiveMessage({ msg }: OutboxEnvelope<ToTable>, txn: OutboxTransaction<FromTable>): Promise<void> {
-    switch (msg.type) {
-      case "lock_slot":
-        return this.#lock(msg, txn);
-      case "unlock_slot":
-        return this.#unlock(msg, txn, "cancelled");
-      case "slot_passed":
-        return this.#unlock(msg, txn, "passed");
-    }
+    const { type, bookingId, table, slot } = msg;
+    if (type === "lock_slot") return this.#lock(msg, txn);
+    const reason = type === "slot_passed" ? "passed" : "cancelled";
+    const { events } = await this.#table.handle({ type: "unlock", bookingId, table, slot, reason }, { txn });
+    if (events.length > 0 && reason === "passed") await txn.send({ type: "slot_over", bookingId, table, slot }, inOrder(bookingId));
   }
 
   async #lock({ bookingId, table, slot }: LockSlot, txn: OutboxTransaction<FromTable>): Promise<void> {
     const subject = { bookingId, table, slot };
-    const lock = await txn.get<Lock>(`lock:${slot}`);
-    if (lock?.bookingId !== bookingId) {
-      const reason = refusal(await this.#status(txn), lock);
-      if (reason) {
-        await txn.send({ type: "slot_refused", ...subject, reason }, inOrder(bookingId));
-        return;
-      }
-      const until = Date.now() + this.env.SLOT_SECONDS * 1000;
-      await txn.put<Lock>(`lock:${slot}`, { bookingId, until });
+    const until = Date.now() + this.env.SLOT_SECONDS * 1000;
+    try {
+      const { events } = await this.#table.handle({ type: "lock", ...subject, until }, { txn });
       // Without the booking's ordering key: messages with the same key would wait behind this one until the slot is over.
-      await txn.send({ type: "slot_passed", ...subject }, { deliverAt: until });
+      if (events.length > 0) await txn.send({ type: "slot_passed", ...subject }, { deliverAt: until });
+      await txn.send({ type: "slot_locked", ...subject }, inOrder(bookingId));
+    } catch (error) {
+      // A refusal is an answer. Anything else is a failure: nothing is written, and the request comes again.
+      await txn.send({ type: "slot_refused", ...subject, reason: reasonOf(error) }, inOrder(bookingId));
     }
-    await txn.send({ type: "slot_locked", ...subject }, inOrder(bookingId));
   }
 
-  /** Does nothing if the slot is not locked for this booking: it has already been unlocked, or was never locked. */
-  async #unlock({ bookingId, table, slot }: ToTable, txn: OutboxTransaction<FromTable>, reason: Release): Promise<void> {
-    const lock = await txn.get<Lock>(`lock:${slot}`);
-    if (lock?.bookingId !== bookingId) return;
-    await txn.delete(`lock:${slot}`);
-    await txn.send({ type: "slot_unlocked", bookingId, table, slot, reason });
-    if (reason === "passed") await txn.send({ type: "slot_over", bookingId, table, slot }, inOrder(bookingId));
-  }
-
-  async #status(storage: Pick<DurableObjectTransaction, "get">): Promise<TableStatus> {
-    const status = await storage.get<TableStatus>("status");
-    return status ?? (Number(this.ctx.id.name) <= this.env.TABLE_COUNT ? "open" : "removed");
-  }
-
-  /** Returns why that is impossible, or `null` when it is done. A closed table keeps its locks; a locked table can't be removed. */
+  /** Returns why that is impossible, or `null` when it is done. */
   async change(action: "add" | "open" | "close" | "remove"): Promise<string | null> {
-    const { name } = this.ctx.id;
-    const status = await this.#status(this.ctx.storage);
-    const [first] = await this.#locks();
-    if (action === "add" && status !== "removed") return `There is already a table ${name}.`;
-    if (action !== "add" && status === "removed") return `There is no table ${name}.`;
-    if (action === "remove" && first) return `Table ${name} is locked at ${first.slot}.`;
-    // No slot has been locked since: while an object reads its storage, it handles no other call.
-    await this.ctx.storage.put("status", AFTER[action]);
-    return null;
+    try {
+      await this.#table.handle({ type: action, table: this.#number });
+      return null;
+    } catch (error) {
+      if (error instanceof decider.TableRefusal) return error.message;
+      throw error;
+    }
   }
 
   async state(): Promise<TableState & Health> {
-    const [status, locks, health] = await Promise.all([this.#status(this.ctx.storage), this.#locks(), healthOf(this.env.OUTBOX_MANAGER)]);
-    return { table: Number(this.ctx.id.name), status, locks, ...health };
+    const { state } = await this.#table.load(this.ctx.storage);
+    const locks = Object.entries(state.locks).map(([slot, lock]) => ({ slot, ...lock }));
+    return { table: this.#number, status: state.status, locks, ...(await healthOf(this.env.OUTBOX_MANAGER)) };
   }
 
-  async #locks(): Promise<TableState["locks"]> {
-    const locks = await this.ctx.storage.list<Lock>({ prefix: "lock:" });
-    return Array.from(locks, ([key, lock]) => ({ slot: key.slice("lock:".length), ...lock }));
+  /** What has happened to it behind that position, a page at a time: for whoever makes a picture of it from the beginning. */
+  async history(after: number): Promise<History> {
+    const options = { from: after + 1, types: TABLE_EVENTS, limit: 1000, committed: true };
+    const { messages, next, upToDate } = await this.env.OUTBOX_MANAGER.read(options);
+    return { events: messages.map(({ msg }) => msg as TableEvent), through: next - 1, isWhole: upToDate };
   }
 }
 
-export class Table extends withTransactionalInbox(withTransactionalOutbox(TableBase, { ...OUTBOX, messages: FROM_TABLE }), {
+/** The table's log is its history: everything is kept. */
+export class Table extends withTransactionalInbox(withTransactionalOutbox(TableBase, { ...OUTBOX, messages: FROM_TABLE, retain: "all" }), {
   ...INBOX,
   messages: TO_TABLE,
 }) {}
 
-function refusal(status: TableStatus, lock: Lock | undefined): Refusal | null {
-  if (status === "removed") return "no such table";
-  if (status === "closed") return "closed";
-  return lock ? "taken" : null;
+/** @throws what is no refusal. */
+function reasonOf(error: unknown): Refusal {
+  if (error instanceof decider.TableNotFound) return "no such table";
+  if (error instanceof decider.TableClosed) return "closed";
+  if (error instanceof decider.SlotTaken) return "taken";
+  throw error;
 }

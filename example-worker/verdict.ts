@@ -1,4 +1,4 @@
-/** The verdict on a report: whether the bookings and the tables agree. Pure. */
+/** The verdict on a report: whether the bookings, the tables and what was made of their events agree. Pure. */
 
 import type { BookingState, Report } from "./states.ts";
 
@@ -12,9 +12,12 @@ export interface Verdict {
   readonly doubleBooked: string[];
   /** Confirmed bookings whose slot is not locked for them, and locks whose booking is not confirmed. Only meaningful when no message is waiting. */
   readonly atOdds: string[];
+  /** Where the catalogue, the calendar and the statistics are not what the tables say. Only meaningful when no message is waiting. */
+  readonly misprojected: string[];
 }
 
-export function judge({ bookings, tables }: Report): Verdict {
+export function judge(report: Report): Verdict {
+  const { bookings, tables } = report;
   const count = { initiated: 0, confirmed: 0, refused: 0, cancelled: 0, over: 0 };
   for (const { state } of bookings) count[state]++;
   const confirmed = bookings.filter(({ state }) => state === "confirmed").map((booking) => ({ ...booking, place: placeOf(booking) }));
@@ -31,7 +34,36 @@ export function judge({ bookings, tables }: Report): Verdict {
       ...[...believed].filter((one) => !locked.has(one)).map((one) => `confirmed, not locked: ${one}`),
       ...[...locked].filter((one) => !believed.has(one)).map((one) => `locked, not confirmed: ${one}`),
     ],
+    misprojected: misprojected(report),
   };
+}
+
+function misprojected({ tables, projected, statistics }: Report): string[] {
+  const locked = tables.flatMap(({ table, locks }) => locks.map((lock) => `${placeOf({ table, ...lock })} for ${lock.bookingId}`));
+  // What was locked more often than it was freed is locked now.
+  const counted = statistics.flatMap((slot) => Array<string>(slot.locked - slot.cancelled - slot.passed).fill(placeOf(slot)));
+  return [
+    ...differences("catalogue", projected.catalogue.map(nameOf), tables.map(nameOf)),
+    ...differences(
+      "calendar",
+      projected.calendar.map((lock) => `${placeOf(lock)} for ${lock.bookingId}`),
+      locked,
+    ),
+    ...differences(
+      "statistics",
+      counted,
+      locked.map((lock) => lock.slice(0, lock.indexOf(" for "))),
+    ),
+  ];
+}
+
+function differences(name: string, made: readonly string[], meant: readonly string[]): string[] {
+  const [has, should] = [made, meant].map((list) => [...list].sort());
+  return JSON.stringify(has) === JSON.stringify(should) ? [] : [`${name}: ${has?.join("; ")}, in place of: ${should?.join("; ")}`];
+}
+
+function nameOf({ table, status }: { readonly table: number; readonly status: string }): string {
+  return `table ${table} is ${status}`;
 }
 
 export function placeOf({ table, slot }: { readonly table: number; readonly slot: string }): string {

@@ -55,8 +55,11 @@ export class Runtime {
         BOOKING: { className: "Booking", useSQLite: true },
         TABLE: { className: "Table", useSQLite: true },
         LEDGER: { className: "Ledger", useSQLite: true },
+        PROJECTIONS: { className: "Projections", useSQLite: true },
       },
       durableObjectsPersist: join(this.#folder, "storage"),
+      d1Databases: { STATISTICS: "statistics" },
+      d1Persist: join(this.#folder, "statistics"),
       // A local queue lives in the memory of the process, and loses accepted messages with it. So nothing here relies on it.
       queueProducers: { ANNOUNCEMENTS: "announcements" },
       queueConsumers: { announcements: { maxBatchSize: 100, maxBatchTimeout: 0 } },

@@ -12,7 +12,7 @@ export interface EmmettEvent {
 }
 
 /** A page of a stream. */
-interface StreamPage {
+export interface StreamPage {
   readonly events: readonly { readonly id: string; readonly position: number; readonly event: EmmettEvent }[];
   readonly next: number;
   readonly upToDate: boolean;
@@ -21,7 +21,7 @@ interface StreamPage {
 }
 
 /** What became of an append: `version` is the stream's afterwards. */
-interface Appended {
+export interface Appended {
   readonly version: number;
   /** Set where the stream was not as expected. Nothing was written. */
   readonly conflict?: true;

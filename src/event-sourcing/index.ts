@@ -11,4 +11,12 @@ export type {
   HandledCommand,
   HandleOptions,
 } from "./decider.js";
-export { type EmmettEvent, type EmmettStore, type EventStream, emmettEventStore, eventStream } from "./emmett.js";
+export {
+  type Appended,
+  type EmmettEvent,
+  type EmmettStore,
+  type EventStream,
+  emmettEventStore,
+  eventStream,
+  type StreamPage,
+} from "./emmett.js";

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { SEED, size, some } from "../support/random.ts";
 import { sleep } from "./harness.ts";
-import { type Call, expectSound, type Order, Restaurant } from "./saga.ts";
+import { type Call, expectFolded, expectSound, type Order, Restaurant } from "./saga.ts";
 
 const TABLES = size(20, 80);
 const restaurant = new Restaurant(TABLES);
@@ -130,6 +130,7 @@ describe("a random evening", () => {
 
         const settled = await restaurant.settled(booked.map(({ id }) => id));
         expectSound(settled);
+        await expectFolded(restaurant, tables);
         const states = new Map(settled.bookings.map(({ bookingId, state }) => [bookingId, state]));
         for (const { id } of booked) expect(states.get(id)).toSatisfy((state) => (state === "cancelled") === cancelled.has(id));
         for (const [place, guests] of groupBy(booked, ({ place }) => place)) {

@@ -257,6 +257,7 @@ describe("messages", () => {
       "lock_slot",
       "slot_locked",
       "slot_unlocked",
+      "table_lock_placed",
       "unlock_slot",
     ];
     // Through the queue it takes a moment longer.

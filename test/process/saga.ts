@@ -1,7 +1,9 @@
 /** The example's restaurant seen from outside: guests, tables, messages as they are heard, and a runtime that can be killed. */
 import { type Request as MiniflareRequest, Response as MiniflareResponse } from "miniflare";
 import { expect } from "vitest";
-import type { BookingState, Health, Report, TableState } from "../../example-worker/states.ts";
+import type { TableEvent } from "../../example-worker/messages.ts";
+import type { BookingState, Health, Projected, Report, SlotStatistics, TableState } from "../../example-worker/states.ts";
+import { evolve, initialState } from "../../example-worker/table-decider.ts";
 import { judge, type Verdict } from "../../example-worker/verdict.ts";
 import { PATIENCE_SECONDS } from "../support/patience.ts";
 import { bundled, folder, launch, sleep } from "./harness.ts";
@@ -55,7 +57,7 @@ export class Restaurant {
   #restart: Promise<void> | null = null;
   #tables = 0;
 
-  constructor(tables = 60, slotSeconds = 3600) {
+  constructor(tables = 36, slotSeconds = 3600) {
     this.#bindings = { TABLE_COUNT: tables, SLOT_SECONDS: slotSeconds };
   }
 
@@ -67,8 +69,10 @@ export class Restaurant {
       compatibilityDate: "2026-07-01",
       durableObjectsPersist: this.#folder,
       durableObjects: Object.fromEntries(
-        ["Booking", "Table", "Ledger"].map((className) => [className.toUpperCase(), { className, useSQLite: true }]),
+        ["Booking", "Table", "Ledger", "Projections"].map((className) => [className.toUpperCase(), { className, useSQLite: true }]),
       ),
+      d1Databases: { STATISTICS: "statistics" },
+      d1Persist: this.#folder,
       queueProducers: { ANNOUNCEMENTS: "announcements" },
       queueConsumers: { announcements: { maxBatchSize: 100, maxBatchTimeout: 0 } },
       bindings: this.#bindings,
@@ -158,6 +162,15 @@ export class Restaurant {
     return found;
   }
 
+  /** All events of a table, from its first. */
+  async history(table: number): Promise<TableEvent[]> {
+    return (await this.request<TableEvent[]>("GET", `/history/${table}`)).body;
+  }
+
+  async projections(action: "drop" | "rebuild"): Promise<Projected> {
+    return (await this.request<Projected>("POST", `/projections/${action}`)).body;
+  }
+
   async report(): Promise<Report> {
     return (await this.request<Report>("GET", "/report")).body;
   }
@@ -186,8 +199,34 @@ export class Restaurant {
 
 /** What must hold whenever everything has settled, whatever has happened. */
 export function expectSound({ verdict, tables }: Report & { readonly verdict: Verdict }): void {
-  expect(verdict).toMatchObject({ doubleBooked: [], atOdds: [], waiting: 0, dead: 0 });
+  expect(verdict).toMatchObject({ doubleBooked: [], atOdds: [], misprojected: [], waiting: 0, dead: 0 });
   expect(tables.filter(({ status, locks }) => status === "removed" && locks.length > 0)).toEqual([]);
+}
+
+/** What must hold of these tables as well: each is what its events make of it, and each of its events was counted once. */
+export async function expectFolded(restaurant: Restaurant, tables: readonly number[]): Promise<void> {
+  const report = await restaurant.report();
+  for (const number of tables) {
+    const events = await restaurant.history(number);
+    const { status, locks } = events.reduce(evolve, initialState());
+    const table = report.tables.find(({ table }) => table === number);
+    expect(table).toMatchObject({ status, locks: expect.any(Array) });
+    expect(Object.fromEntries(table?.locks.map(({ slot, ...lock }) => [slot, lock]) ?? [])).toEqual(locks);
+    const bySlot = ({ slot: a }: { slot: string }, { slot: b }: { slot: string }) => a.localeCompare(b);
+    expect(report.statistics.filter(({ table }) => table === number)).toEqual(statisticsOf(number, events).sort(bySlot));
+  }
+}
+
+/** How often each slot of a table was locked and freed, by its events. */
+export function statisticsOf(table: number, events: readonly TableEvent[]): SlotStatistics[] {
+  const slots = new Map<string, { locked: number; cancelled: number; passed: number }>();
+  for (const event of events) {
+    if (event.type !== "table_lock_placed" && event.type !== "slot_unlocked") continue;
+    const counts = slots.get(event.slot) ?? { locked: 0, cancelled: 0, passed: 0 };
+    counts[event.type === "slot_unlocked" ? event.reason : "locked"]++;
+    slots.set(event.slot, counts);
+  }
+  return Array.from(slots, ([slot, counts]) => ({ table, slot, ...counts }));
 }
 
 /** A message as a table or a booking would hear it, under an id of its own. */

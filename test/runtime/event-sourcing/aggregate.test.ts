@@ -138,6 +138,8 @@ onBothBackends("an aggregate", (backend) => {
       // The snapshot, the rows of a hundred messages, and what it takes to find them.
       expect(ledger.readRows - before).toBeLessThanOrEqual(16);
       expect(seen.evolved).toBeGreaterThanOrEqual(99);
+      // What it was loaded without: the whole history, in pages.
+      expect(await accountOf(outbox, { snapshotKey: "none" }).load()).toMatchObject({ state, version });
     });
   });
 });

@@ -1,0 +1,141 @@
+/** What is made of the tables' events, in another object and in D1: each event counts once, whatever is killed, dropped and rebuilt meanwhile. */
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { size } from "../support/random.ts";
+import { sleep, until } from "./harness.ts";
+import { expectFolded, expectSound, Restaurant } from "./saga.ts";
+
+const TABLES = 4;
+const SLOTS = ["18:00", "19:00"];
+const KILLS = size(2, 50);
+
+const restaurant = new Restaurant(2 * TABLES + 2);
+beforeAll(async () => void (await restaurant.open()));
+afterAll(() => restaurant.close());
+afterEach(() => {
+  restaurant.order = () => ({});
+});
+
+/** Guests who book and cancel, each at a table, until `isOver`. Gives the ids of the bookings. */
+async function evening(tables: readonly number[], isOver: () => boolean): Promise<string[]> {
+  const ids: string[] = [];
+  const guest = async (table: number, slot: string): Promise<void> => {
+    while (!isOver()) {
+      const id = await restaurant.book(table, slot);
+      ids.push(id);
+      // Most are cancelled, some before they are confirmed: so that there is something to count.
+      if (ids.length % 4 > 0) await restaurant.cancel(id);
+    }
+  };
+  await Promise.all(tables.flatMap((table) => SLOTS.map((slot) => guest(table, slot))));
+  return ids;
+}
+
+describe("the statistics in D1", () => {
+  it(`count each event once, through ${KILLS} kills: while they are written, and before the table knows that they are`, async () => {
+    const tables = Array.from({ length: TABLES }, () => restaurant.newTable());
+    let batches = 0;
+    let lost = 0;
+    restaurant.order = ({ by }) => {
+      if (!by.startsWith("statistics")) return {};
+      batches++;
+      // Each second one is killed when D1 has committed, the others by the loop below. And some answers are lost.
+      if (batches % 5 === 2 && restaurant.kills % 2 === 0 && restaurant.kills < KILLS) return { end: "kill" };
+      const fail = batches % 4 === 1;
+      if (fail) lost++;
+      return { fail };
+    };
+    const killing = (async () => {
+      while (restaurant.kills < KILLS) {
+        const before = batches;
+        while (batches === before && restaurant.kills < KILLS) await sleep(5);
+        if (restaurant.kills % 2 === 1) await restaurant.killAndRestart();
+      }
+    })();
+    const [ids] = await Promise.all([evening(tables, () => restaurant.kills >= KILLS), killing]);
+    restaurant.order = () => ({});
+    const settled = await restaurant.settled(ids);
+    expectSound(settled);
+    await expectFolded(restaurant, tables);
+    expect(restaurant.kills).toBe(KILLS);
+    expect(lost).toBeGreaterThan(0);
+    const counted = settled.statistics.reduce((sum, { locked, cancelled }) => sum + locked + cancelled, 0);
+    expect(counted).toBeGreaterThan(KILLS);
+  });
+});
+
+describe("the catalogue and the calendar", () => {
+  it("that were dropped and rebuilt while guests book are those that were never dropped", async () => {
+    const tables = Array.from({ length: TABLES }, () => restaurant.newTable());
+    restaurant.order = ({ by }) => ({ twice: by.startsWith("projections") });
+    let rebuilt = 0;
+    const rebuilding = (async () => {
+      for (; rebuilt < size(3, 20); rebuilt++) {
+        if (rebuilt % 2 === 0) await restaurant.projections("drop");
+        const { catalogue } = await restaurant.projections("rebuild");
+        expect(catalogue.map(({ table }) => table)).toEqual(expect.arrayContaining(tables));
+      }
+    })();
+    const [ids] = await Promise.all([evening(tables, () => rebuilt >= size(3, 20)), rebuilding]);
+    restaurant.order = () => ({});
+    const settled = await restaurant.settled(ids);
+    // Catalogue and calendar against what the tables say: those have never been dropped.
+    expectSound(settled);
+    await expectFolded(restaurant, tables);
+    // And again, with nobody there.
+    await restaurant.projections("drop");
+    expect(await restaurant.projections("rebuild")).toEqual(settled.projected);
+  });
+
+  it("have what the inbox brings while a table's history is on its way", async () => {
+    const table = restaurant.newTable();
+    const old = gate();
+    let isOld = false;
+    restaurant.order = async ({ by }) => {
+      if (by !== `history of table ${table}` || isOld) return {};
+      isOld = true;
+      await old.passed;
+      return {};
+    };
+    const rebuilt = restaurant.projections("rebuild");
+    await until(() => isOld);
+    const id = await restaurant.book(table);
+    await until(async () => (await calendarOf(table)).includes(id));
+    old.open();
+    await rebuilt;
+    expect(await calendarOf(table)).toEqual([id]);
+    expectSound(await restaurant.settled([id]));
+  });
+
+  it("do not go back to what a rebuild has left behind, when the inbox brings it later", async () => {
+    const table = restaurant.newTable();
+    const gates = [gate(), gate()] as const;
+    let calls = 0;
+    await restaurant.settled();
+    restaurant.order = async ({ by, envelopes }) => {
+      if (by.startsWith("projections") && envelopes.some(({ msg }) => msg.table === table && msg.type !== "table_added")) {
+        await gates[Math.min(calls++, 1)]?.passed;
+      }
+      return {};
+    };
+    const id = await restaurant.book(table);
+    await until(async () => (await restaurant.booking(id)).state === "confirmed");
+    await restaurant.cancel(id);
+    await until(async () => (await restaurant.history(table)).at(-1)?.type === "slot_unlocked");
+    await restaurant.projections("rebuild");
+    // The lock comes only now, and what has opened it later still.
+    gates[0].open();
+    await until(() => calls > 1);
+    expect(await calendarOf(table)).toEqual([]);
+    gates[1].open();
+    expectSound(await restaurant.settled([id]));
+  });
+});
+
+async function calendarOf(number: number): Promise<string[]> {
+  return (await restaurant.report()).projected.calendar.filter(({ table }) => table === number).map(({ bookingId }) => bookingId);
+}
+
+function gate(): { readonly passed: Promise<void>; open(): void } {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  return { passed: promise, open: resolve };
+}
