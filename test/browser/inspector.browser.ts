@@ -4,7 +4,7 @@
  */
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { HOSTILE } from "./hostile.ts";
+import { HOSTILE } from "../support/hostile.ts";
 import { Typist } from "./keys.ts";
 import { begin, browserPath, type World } from "./world.ts";
 

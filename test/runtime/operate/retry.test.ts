@@ -1,0 +1,110 @@
+/** `retry(ids)`: lets messages that wait for a time be due at once, and no others; and what `list` and `stats` say of the last failure. */
+import { expect, it } from "vitest";
+import type { OutboxPutOptions } from "../../../src/index.ts";
+import { boxWith, callsOf } from "../support/batches.ts";
+import { eventually, fresh, gate, handedOver, inside, onBothBackends, type Stub } from "../support/harness.ts";
+import { stats } from "../support/lanes.ts";
+import { crashDurably, idle, listed, patient, paused, resumed, statsOf } from "../support/standing.ts";
+import { stageOf } from "../support/worker.ts";
+
+const retry = (stub: Stub, ...ids: (string | undefined)[]) => inside(stub, (_, outbox) => outbox.retry(ids as string[]));
+const send = (stub: Stub, msg: unknown, options?: OutboxPutOptions) => inside(stub, (_, outbox) => outbox.send(msg, options));
+const late = { delaySeconds: 600 };
+
+onBothBackends("retry lets go", (backend) => {
+  it("a message that waits for its own time, in the log and set aside, once", async () => {
+    const stub = fresh(backend);
+    const { id } = await send(stub, "late", late);
+    const { id: other } = await send(stub, "later", late);
+    // Behind one that is due, the first of them is set aside, and the other stays in the log.
+    await send(stub, "now");
+    await handedOver(stub, 1);
+    await stats(stub, { pending: 0, delayed: 2, scheduled: 2 });
+    expect(await retry(stub, id, "none")).toBe(1);
+    await handedOver(stub, 2);
+    await stats(stub, { pending: 0, delayed: 1, scheduled: 1 });
+    expect(await retry(stub, id)).toBe(0);
+    await send(stub, "last", late);
+    expect(await retry(stub, other)).toBe(1);
+    await handedOver(stub, 3);
+    expect(callsOf(stub).flat()).toEqual(["now", "late", "later"]);
+    await stats(stub, { pending: 0, delayed: 1, scheduled: 1, blocked: 0, dead: 0 });
+  });
+
+  it("a message that has failed by itself, with its attempts, and shows why it failed", async () => {
+    const stub = boxWith(backend, { retry: patient });
+    stageOf(stub).script.push(([message], delivery) => delivery.retry(message?.id ?? "", { reason: "not today" }));
+    const { id } = await send(stub, 1);
+    await stats(stub, { delayed: 1, scheduled: 0 });
+    expect(await listed(stub, "delayed")).toMatchObject([{ id, attempts: 1, error: "not today" }]);
+    expect(await retry(stub, id)).toBe(1);
+    await idle(stub);
+    expect(
+      stageOf(stub)
+        .calls.flat()
+        .map(({ attempts }) => attempts),
+    ).toEqual([1, 2]);
+  });
+
+  it("the head of an ordering key, before those that wait behind it, and across a crash", async () => {
+    const stub = fresh(backend);
+    const { id } = await send(stub, 1, { ...late, key: "k" });
+    for (const n of [2, 3]) await send(stub, n, { key: "k" });
+    await stats(stub, { pending: 0, delayed: 1, blocked: 2 });
+    expect(await retry(stub, id)).toBe(1);
+    await idle(stub);
+    expect(callsOf(stub).flat()).toEqual([1, 2, 3]);
+    const held = await paused(backend);
+    const { id: other } = await send(held, "a", { ...late, key: "k" });
+    await send(held, "b", { key: "k" });
+    const next = await crashDurably(held, (outbox) => outbox.retry([other]));
+    await resumed(next);
+    expect(callsOf(next).flat()).toEqual(["a", "b"]);
+  });
+
+  it("a keyed message in the log, which does not overtake an earlier one of its key", async () => {
+    const stub = await paused(backend);
+    await send(stub, 1, { key: "k" });
+    const { id } = await send(stub, 2, { ...late, key: "k" });
+    const { id: free } = await send(stub, 3, { ...late, key: "other" });
+    await send(stub, 4, { key: "k" });
+    expect(await retry(stub, id, free)).toBe(2);
+    await resumed(stub);
+    const sent = callsOf(stub).flat();
+    expect(sent.filter((n) => n !== 3)).toEqual([1, 2, 4]);
+    expect(sent).toContain(3);
+  });
+
+  it("nothing that is due, in hand, delivered, dead or unknown", async () => {
+    const stub = fresh(backend);
+    const held = gate();
+    stageOf(stub).script.push(held.passed, ([message], delivery) => delivery.reject(message?.id ?? "", "no"));
+    const { id } = await send(stub, 1);
+    await handedOver(stub, 1);
+    expect(await retry(stub, id)).toBe(0);
+    held.open();
+    await idle(stub);
+    const { id: dead } = await send(stub, 2);
+    await stats(stub, { dead: 1 });
+    expect(await retry(stub, id, dead, "none")).toBe(0);
+    await inside(stub, async (_, outbox) => {
+      await expect(outbox.retry("x" as never)).rejects.toThrow("`ids`");
+      await expect(outbox.retry([], { destination: "none" })).rejects.toThrow("`options.destination`");
+    });
+  });
+});
+
+onBothBackends("stats", (backend) => {
+  it("say why the last call failed while the breaker is open, also after a restart", async () => {
+    const stub = boxWith(backend, { retry: patient });
+    const text = `down “${"x".repeat(300)}`;
+    stageOf(stub).script.push(() => Promise.reject(new Error(text)));
+    await send(stub, 1);
+    await stats(stub, { breaker: "open" });
+    const next = await crashDurably(stub, async () => {});
+    expect((await statsOf(next)).destinations.default).toMatchObject({ breaker: "open", error: text.slice(0, 200) });
+    await inside(next, (_, outbox) => outbox.flush());
+    await eventually(async () => (await statsOf(next)).pending === 0);
+    expect((await statsOf(next)).destinations.default).not.toHaveProperty("error");
+  });
+});
