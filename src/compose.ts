@@ -15,9 +15,10 @@ import { letterLimiterOf } from "./operate/letter-limits.js";
 import { load } from "./storage/load.js";
 import { NEVER } from "./storage/memory.js";
 import { bindNative, isSqlite } from "./storage/native.js";
-import { maxMessageBytes, storeOf } from "./storage/store.js";
+import { maxMessageBytes } from "./storage/size.js";
+import { storeOf } from "./storage/store.js";
 import { deadMessagesOf } from "./subscription/dead-message.js";
-import { dispatchOf } from "./subscription/dispatch.js";
+import { type Dispatch, dispatchOf } from "./subscription/dispatch.js";
 import { suspect } from "./subscription/reader.js";
 import { register } from "./subscription/register.js";
 import { timersOf } from "./timers.js";
@@ -86,7 +87,8 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
   const native = bindNative(ctx.storage);
   const timers = timersOf();
   const abort = (reason: string): void => ctx.abort(reason);
-  const store = storeOf(object, native, used.emit, abort, used, now, () => alarm.outboxAlarmLeft());
+  const recorded = (): void => alarm.relaxWake(delivery.nextWake());
+  const store = storeOf(object, native, used.emit, abort, used, now, () => alarm.outboxAlarmLeft(), recorded);
   const alarm: AlarmSlot = alarmSlot(store, used.emit, timers, {
     handler: () => handlers?.own() ?? null,
     deliverLate: () => work(false, true),
@@ -94,7 +96,7 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
     refuse: abort,
     keepsAlarm: used.immediate,
   });
-  const delivery = dispatchOf(store, alarm, used, timers, native.sync);
+  const delivery: Dispatch = dispatchOf(store, alarm, used, timers, native.sync);
   probe?.attach({ store, alarm, delivery, timers });
   const wake = () => alarm.setWake(delivery.nextWake());
   let handlers: Alarm | undefined;

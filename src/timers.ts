@@ -19,13 +19,13 @@ export interface Timers {
 }
 
 export function timersOf(): Timers {
-  const waiting = new Set<{ due: number; work: () => unknown; native: number }>();
+  const waiting = new Set<{ ms: number; due: number; work: () => unknown; native: number }>();
   const turns = new Set<() => void>();
   let sections = 0;
 
   const timers: Timers = {
     after(ms, work) {
-      const timer = { due: Date.now() + ms, work, native: 0 };
+      const timer = { ms, due: Date.now() + ms, work, native: 0 };
       waiting.add(timer);
       if (sections === 0) start(timer);
       return () => {
@@ -63,13 +63,14 @@ export function timersOf(): Timers {
     },
   };
 
-  function start(timer: { due: number; work: () => unknown; native: number }): void {
+  function start(timer: { ms: number; due: number; work: () => unknown; native: number }): void {
     timer.native = setTimeout(
       () => {
         waiting.delete(timer);
         timer.work();
       },
-      Math.max(0, timer.due - Date.now()),
+      // A clock that was set back meanwhile does not make it longer.
+      Math.min(timer.ms, Math.max(0, timer.due - Date.now())),
       // A number in workers; other runtimes cancel whatever it is.
     ) as unknown as number;
   }

@@ -7,10 +7,9 @@ import { ownersOf } from "../log/ids.js";
 import { PAGE_ROWS, ROW_MESSAGE_BYTES, ROW_MESSAGES } from "../log/log.js";
 import type { Row } from "../storage/memory.js";
 import { digits, positionOf, type Read, readMessage, restored, type StoredMessage, type Stream } from "../storage/message.js";
-import { LAST_NUMBER, lanePrefix, numberedKey } from "../storage/rows.js";
+import { LAST_NUMBER, lanePrefix, numberedKey, stored } from "../storage/rows.js";
 import { idOf, type Scan } from "../storage/scan.js";
 import { serializedBytes } from "../storage/size.js";
-import { stored } from "../storage/store.js";
 import type { Delivery } from "../subscription/delivery.js";
 import { holdRows, removeLetters } from "../subscription/reader.js";
 

@@ -75,6 +75,8 @@ export interface Memory extends Readonly<OwnAlarmState>, Readonly<NativeAlarmSta
   chore: number;
   /** What other extensions keep in the header, by kind: plain data that JSON holds. Replaced, never changed. */
   extensions: Readonly<Record<string, unknown>>;
+  /** Deliveries are known here that the stored header does not know yet: when it must at the latest. `NEVER` where it knows all. */
+  settleAt: number;
 
   /** Messages of the original package may still be in their own rows. */
   adopting: boolean;
@@ -138,6 +140,7 @@ export function memoryOf(object: string): Memory {
     nativeAlarmAt: NEVER,
     chore: NEVER,
     extensions: NO_EXTENSIONS,
+    settleAt: NEVER,
     adopting: false,
     foreign: 0,
     pendingEvents: [],

@@ -18,6 +18,16 @@ const METHODS = [
 /** What `ctx.storage` and an open transaction have in common. */
 export type Native = Pick<DurableObjectTransaction, "get" | "list" | "put" | "delete" | "getAlarm" | "setAlarm" | "deleteAlarm">;
 
+/** The most keys that one `storage.put` or `storage.delete` takes. */
+export const MAX_KEYS = 128;
+
+/** Calls `write` with as many items at a time as storage takes, all in this turn. */
+export function inParts<T, R>(items: readonly T[], write: (part: T[]) => Promise<R>): Promise<R[]> {
+  const writes: Promise<R>[] = [];
+  for (let i = 0; i < items.length; i += MAX_KEYS) writes.push(write(items.slice(i, i + MAX_KEYS)));
+  return Promise.all(writes);
+}
+
 /** Binds the methods of storage that `target` has: `ctx.storage`, its `kv`, or an open transaction. */
 export function bindNative<T extends object>(target: T): T {
   return Object.fromEntries(
@@ -37,14 +47,4 @@ export function isSqlite(storage: DurableObjectStorage): boolean {
   } catch {
     return false;
   }
-}
-
-/** The most keys that one `storage.put` or `storage.delete` takes. */
-export const MAX_KEYS = 128;
-
-/** Calls `write` with as many items at a time as storage takes, all in this turn. */
-export function inParts<T, R>(items: readonly T[], write: (part: T[]) => Promise<R>): Promise<R[]> {
-  const writes: Promise<R>[] = [];
-  for (let i = 0; i < items.length; i += MAX_KEYS) writes.push(write(items.slice(i, i + MAX_KEYS)));
-  return Promise.all(writes);
 }

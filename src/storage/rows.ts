@@ -3,6 +3,7 @@
 import type { OwnAlarm } from "../alarm/retries.js";
 import type { Breaker } from "../subscription/breaker.js";
 import type { Range } from "../subscription/cursor.js";
+import { encoded, linesOf } from "./lines.js";
 import { digits, readable, type StoredMessage, type Stream } from "./message.js";
 
 /**
@@ -13,6 +14,9 @@ export const RESERVED = "\u{10FFFF}";
 
 /** What keys of the outbox begin with. */
 export const OUTBOX: string = `${RESERVED}outbox/`;
+
+/** In place of the header among rows that are committed: it is made when all else has changed. */
+export const HEADER_LAST: unique symbol = Symbol("header");
 
 /** The key of the header. One that can't be read stays where it is, and the next has this key and a hyphen more. */
 export const HEADER: string = `${OUTBOX}h`;
@@ -233,4 +237,10 @@ export function decode<R extends SegmentRow>(value: unknown): R {
 function inLines(text: string): SegmentRow {
   const [head = "", ...messages] = text.split("\n");
   return { ...JSON.parse(head), messages };
+}
+
+/** A row of messages as it goes to storage: `undefined`, which deletes it, where nothing is left in it. */
+export function stored({ messages, damaged, ...head }: SegmentRow): unknown {
+  const all = damaged ? [...messages, ...(damaged as StoredMessage[])] : messages;
+  return all.length > 0 ? encoded(JSON.stringify(head), linesOf(all)) : undefined;
 }

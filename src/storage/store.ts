@@ -11,16 +11,13 @@ import { ack, type Cursor, cursorAt, MAX_RANGES } from "../subscription/cursor.j
 import { absolve, holdRows, lettersDueAt, type Reader, snapshotOf, suspect, takes, undelivered, waits } from "../subscription/reader.js";
 import type { Chore } from "./chore.js";
 import { headerOf } from "./header.js";
-import { encoded, linesOf } from "./lines.js";
 import { type Memory, memoryOf, NEVER, type Row } from "./memory.js";
 import type { Draft, StoredMessage } from "./message.js";
 import { Moves } from "./moves.js";
 import { inParts, MAX_KEYS, type Native } from "./native.js";
 import { type Reading, readingOf } from "./read.js";
-import { acksKey, type NumberedKind, numberedKey, type SegmentRow } from "./rows.js";
+import { acksKey, HEADER_LAST, type NumberedKind, numberedKey, stored } from "./rows.js";
 
-/** What a row holds beside its messages, in bytes, never more: identity (about 250), header (about 800), a dead letter's error (3,000). */
-const ROW_BYTES = 4096;
 /** So many keys leave room for the outbox's own in one put: the header, a segment, and a caller's id. */
 export const FEW_KEYS: number = MAX_KEYS - 3;
 
@@ -104,26 +101,31 @@ export interface Store {
   /**
    * Changes memory and writes the rows that go with that, in one turn. Should anything fail in between, the object is reset: it must
    * never go on with a memory that is ahead of storage.
+   *
+   * @param waitMs where nothing but the header changes, the next header that is written may say so, within so many milliseconds: see `Memory.settleAt`
    */
-  commit(change: (rows: Record<string, unknown>) => void): Promise<unknown>;
+  commit(change: (rows: Record<string, unknown>) => void, waitMs?: number): Promise<unknown>;
 }
 
 /**
  * @param abort resets the object, which begins again from what is stored: for a write that storage refuses, and that memory is ahead of
  * @param settings how long the id of a message that was delivered is remembered, and what is kept of the log
  * @param outboxAlarmLeft as in `Store`
+ * @param recorded the header that is made says what was delivered: nothing has to wake the object for that any more
  */
 export function storeOf(
   object: string,
   storage: Native,
   emit: Emit,
   abort: (reason: string) => void,
-  { idempotencySeconds, retain }: Pick<ClassSettings, "idempotencySeconds" | "retain">,
+  { idempotencySeconds, settleWithinSeconds, retain }: Pick<ClassSettings, "idempotencySeconds" | "settleWithinSeconds" | "retain">,
   now: () => number,
   outboxAlarmLeft: () => number,
+  recorded: () => void,
 ): Store {
   const memory = memoryOf(object);
   const header = headerOf(object);
+  const settles = settleWithinSeconds > 0;
 
   function watched<T>(write: Promise<T>): Promise<T> {
     write.catch((error) => abort(String(error)));
@@ -264,8 +266,8 @@ export function storeOf(
           if (!isLast) reader.cursor = ack(reader.cursor, position);
         } else if (reader.cursor.ackFloor > memory.position) reader.cursor = cursorAt(memory.position);
       }
-      // A later put may have written the message.
-      if (!isLast || Object.keys(rows).length > 0) {
+      // A later put may have written the message. What is delivered went with the header that was refused.
+      if (!isLast || settles || Object.keys(rows).length > 0) {
         for (const reader of memory.readers) store.passed(reader, rows, reader.cursor);
         store.write({ ...rows, [memory.key]: store.header() }).catch(() => {}); // The caller of put() has had the error.
       }
@@ -276,6 +278,10 @@ export function storeOf(
 
     header() {
       for (const chore of store.chores) chore.look?.();
+      if (memory.settleAt < NEVER) {
+        memory.settleAt = NEVER;
+        recorded();
+      }
       const firing = store.wakes() ? 0 : store.outboxAlarmLeft();
       memory.outboxAlarmAtRest = firing;
       for (const reader of memory.readers) {
@@ -320,10 +326,19 @@ export function storeOf(
       return watched(Promise.all([store.delete(deleted), store.put(kept)]));
     },
 
-    commit(change) {
+    commit(change, waitMs = 0) {
       const rows: Record<string, unknown> = {};
+      const { key } = memory;
       try {
         change(rows);
+        const isAlone = rows[key] === HEADER_LAST && Object.keys(rows).length === 1;
+        if (isAlone && waitMs > 0) {
+          memory.settleAt = Math.min(memory.settleAt, now() + waitMs);
+          return Promise.resolve();
+        }
+        // What is written may rest on what the stored header does not know yet.
+        const isBehind = memory.settleAt < NEVER && Object.keys(rows).length > 0;
+        if (rows[key] === HEADER_LAST || isBehind) rows[key] = store.header();
         return store.write(rows);
       } catch (error) {
         abort(String(error));
@@ -332,15 +347,4 @@ export function storeOf(
     },
   };
   return Object.assign(store, { ids: idsOf(store, idempotencySeconds * 1000) });
-}
-
-/** A row of messages as it goes to storage: `undefined`, which deletes it, where nothing is left in it. */
-export function stored({ messages, damaged, ...head }: SegmentRow): unknown {
-  const all = damaged ? [...messages, ...(damaged as StoredMessage[])] : messages;
-  return all.length > 0 ? encoded(JSON.stringify(head), linesOf(all)) : undefined;
-}
-
-/** The largest message, in bytes, by backend (Durable Objects limits page). A local run enforces no limit on KV-backed objects. */
-export function maxMessageBytes(sqlite: boolean): number {
-  return 2 ** (sqlite ? 21 : 17) - ROW_BYTES;
 }

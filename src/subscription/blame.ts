@@ -50,12 +50,16 @@ export function blameOf(store: Store, reader: Reader, { emit }: Settings, delive
     let judged = isAlone && (head.more.alone === true || before.proven);
     // Most failures pass: the destination gets two chances before another message is tried.
     if ((before.failures > 1 || before.controls > 0) && !judged && !before.proven) {
+      const { lanes } = reader;
       const tried = await withControl(given, before.controls);
       await untilConfirmed();
       ({ batch } = tried);
       const { control } = tried;
       found = batch.handed[0] ?? head;
       judged = control !== undefined && !(await hand([control])) && isAlone;
+      // A dead letter of its key has been redriven meanwhile, and comes before it.
+      const { key = "" } = found.more;
+      judged &&= reader.lanes.get(key) === lanes.get(key);
       // The destination may have come back between the two: once more, now that it is known to be well.
       if (judged) await hand([found]);
       while (store.open) await store.open;

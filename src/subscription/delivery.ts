@@ -18,7 +18,7 @@ import { versionsOf } from "./versions.js";
 import type { Wake } from "./wake.js";
 
 /** With `dispatch: "immediate"`, the alarm that stands behind the first attempt is this far away, in milliseconds. */
-const SAFETY_MS = 10_000;
+export const SAFETY_MS = 10_000;
 /** A run that found nothing to do although something seemed due is not repeated before this, in milliseconds. */
 const NOTHING_MS = 1000;
 
@@ -33,8 +33,11 @@ export interface Host {
   wake(now?: boolean, own?: { readonly delivery: Delivery; readonly time: number }): void;
   /** Waits until a handler may be called. Resolves to what tells that it need not be called, or has ended. */
   enter(): Promise<() => void>;
-  /** Calls `change` in a commit, which results of others that come at the same time share, and then `then` in its turn. */
-  commit(change: (rows: Record<string, unknown>) => void, then: () => void): Promise<unknown>;
+  /**
+   * Calls `change` in a commit, which results of others that come at the same time share, and then `then` in its turn. `mayWait`: where nothing but the
+   * header changes, that may be written later.
+   */
+  commit(change: (rows: Record<string, unknown>) => void, then: () => void, mayWait: boolean): Promise<unknown>;
   /** The class's `deadMessage`. */
   deadMessages(): DeadMessages | null;
   /** Whether any other reader has yet to deliver a message of the log. */
@@ -215,7 +218,8 @@ export function deliveryOf(
       return false;
     }
     if (!batch.entries.some(({ fate }) => fate)) return settleNothing(batch);
-    await settle(batch, noted || (before !== reader.breaker && !(isOver(before) && isOver(reader.breaker))));
+    const changed = before !== reader.breaker && !(isOver(before) && isOver(reader.breaker));
+    await settle(batch, noted || changed, undefined, true);
     if (before.failures > 0 && reader.breaker.failures === 0) emit({ type: "breaker_closed", destination: reader.name });
     return true;
   }

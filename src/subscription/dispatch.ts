@@ -7,7 +7,7 @@ import type { Store } from "../storage/store.js";
 import type { Timers } from "../timers.js";
 import { isAcked } from "./cursor.js";
 import type { DeadMessages } from "./dead-message.js";
-import { type Delivery, deliveryOf, type Host } from "./delivery.js";
+import { type Delivery, deliveryOf, type Host, SAFETY_MS } from "./delivery.js";
 import { dueAt, type Reader, takes } from "./reader.js";
 import type { Wake } from "./wake.js";
 
@@ -53,12 +53,15 @@ export interface Dispatch {
   isInHand(position: number): boolean;
   /** Whether no destination is waiting out a backoff. */
   isClosed(): boolean;
+  /** Records what was delivered and is not recorded yet, in this turn. */
+  record(): void;
 }
 
 /** A result that waits to be committed. */
 interface Result {
   readonly change: (rows: Record<string, unknown>) => void;
   readonly then: () => void;
+  readonly mayWait: boolean;
   readonly done: (written: Promise<unknown>) => void;
 }
 
@@ -66,6 +69,8 @@ interface Result {
 export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers: Timers, sync: () => Promise<void>): Dispatch {
   const { memory } = store;
   const { immediate } = settings;
+  const settleMs = settings.settleWithinSeconds * 1000;
+  let isRecordPlanned = false;
   let all: readonly Delivery[] = [];
   let active: Promise<void> | null = null;
   let kicked = false;
@@ -85,7 +90,7 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
   const host: Host = {
     wake(now, own) {
       const times = all.map((delivery) => (delivery === own?.delivery ? own.time : delivery.nextAttempt()));
-      void alarm.setWake(Math.min(...times, Math.max(store.otherWorkAt(), store.now())), now);
+      void alarm.setWake(Math.min(...times, otherWake()), now);
     },
 
     async enter() {
@@ -99,9 +104,9 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
       };
     },
 
-    async commit(change, then) {
+    async commit(change, then, mayWait) {
       const written = await new Promise<{ readonly written: Promise<unknown> }>((resolve) => {
-        results.push({ change, then, done: (written) => resolve({ written }) });
+        results.push({ change, then, mayWait, done: (written) => resolve({ written }) });
         flushResults();
       });
       await written.written;
@@ -129,14 +134,42 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
     results = [];
     let written: Promise<unknown>;
     try {
-      written = store.commit((rows) => {
+      const change = (rows: Record<string, unknown>): void => {
         for (const { change } of together) change(rows);
-      });
+      };
+      written = store.commit(change, isCovered(now) && together.every(({ mayWait }) => mayWait) ? settleMs : 0);
       for (const { then } of together) then();
+      planRecord();
     } catch (error) {
       written = Promise.reject(error);
     }
     for (const { done } of together) done(written);
+  }
+
+  /** Whether an alarm is set that repeats what a crash leaves unrecorded. Where none is, another one would cost as much as recording it. */
+  function isCovered(now: number): boolean {
+    return memory.nativeAlarmAt > now && memory.nativeAlarmAt <= now + SAFETY_MS;
+  }
+
+  /** When the alarm must ring for something else than what waits. What is not recorded yet has the alarm that it had while it waited. */
+  function otherWake(): number {
+    const now = store.now();
+    return Math.min(Math.max(store.otherWorkAt(), now), memory.settleAt < NEVER ? now + SAFETY_MS : NEVER);
+  }
+
+  /** Plans to record by itself what was delivered, should nothing else be written before. */
+  function planRecord(): void {
+    if (isRecordPlanned || memory.settleAt === NEVER) return;
+    isRecordPlanned = true;
+    const record = (): void => {
+      isRecordPlanned = false;
+      // Beyond the time that it may take, it has been planned by a clock that was set back since.
+      const wait = memory.settleAt - store.now();
+      if (store.open) store.open.then(planRecord);
+      else if (wait > 0 && wait <= settleMs) planRecord();
+      else dispatch.record();
+    };
+    timers.after(Math.min(Math.max(0, memory.settleAt - store.now()), settleMs), record);
   }
 
   /** Starts a run. At its end nothing waits for its result any more, and what waited for its turn may begin. */
@@ -197,6 +230,7 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
   function begin(runs: () => Promise<void>): Promise<void> {
     const tidied = async (): Promise<void> => {
       await runs();
+      if (memory.settleAt <= alarm.now()) dispatch.record();
       // What storage refuses resets the object.
       await store.tidy().catch(() => {});
     };
@@ -224,7 +258,7 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
 
     isDue: () => all.some((delivery) => delivery.isDue()),
 
-    nextWake: () => Math.min(dispatch.nextAttempt(), Math.max(store.otherWorkAt(), store.now())),
+    nextWake: () => Math.min(dispatch.nextAttempt(), otherWake()),
 
     run: (died, unguarded = false) => begin(() => run(died, unguarded)),
 
@@ -268,6 +302,14 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
       all.some(({ queue, pull }) => pull.has(position) || queue.batch?.handed.some((entry) => entry.position === position)),
 
     isClosed: () => all.every(({ reader }) => reader.breaker.retryAt === 0),
+
+    record() {
+      if (store.open) return;
+      // A write that fails resets the object.
+      if (memory.settleAt < NEVER) store.saveHeader().catch(() => {});
+      // Also where it went with something else: then nothing has to wake the object any more.
+      host.wake();
+    },
   };
   return dispatch;
 }

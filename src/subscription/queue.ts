@@ -4,10 +4,10 @@ import type { Delivered, Prepared } from "../log/ids.js";
 import { ROW_MESSAGE_BYTES, ROW_MESSAGES } from "../log/log.js";
 import { NEVER, type Row } from "../storage/memory.js";
 import { digits, isScheduled, positionOf, readMessage, restored, type StoredMessage, type Stream, startOf } from "../storage/message.js";
-import { keyNumber, kindOf, laneKey, lanePrefix, numberedKey, type SegmentRow, timerKey } from "../storage/rows.js";
+import { HEADER_LAST, keyNumber, kindOf, laneKey, lanePrefix, numberedKey, type SegmentRow, stored, timerKey } from "../storage/rows.js";
 import { placeOf } from "../storage/scan.js";
 import { serializedBytes } from "../storage/size.js";
-import { type Store, stored } from "../storage/store.js";
+import type { Store } from "../storage/store.js";
 import { type Batch, type Entry, emptyBatch, isAside, type Lane, type Waiting } from "./batch.js";
 import { ack, ackThrough, isAcked } from "./cursor.js";
 import { addLetter, holdRows, type LaneState, type Reader, releaseBatch } from "./reader.js";
@@ -211,8 +211,7 @@ export function queueOf(store: Store, reader: Reader): Queue {
     queue.endLanes(rows);
     if (reader.delayedCount + reader.blockedCount === 0) reader.oldestDelayedAt = reader.scheduledCount = 0;
     // Once nothing is wanted any more, the header says whose alarm stands or fires.
-    if (save || changed || hasMoved || before !== counts() || (!store.wakes() && store.outboxAlarmLeft()))
-      rows[memory.key] = store.header();
+    if (save || changed || hasMoved || before !== counts() || (!store.wakes() && store.outboxAlarmLeft())) rows[memory.key] = HEADER_LAST;
     copied = null;
   }
 

@@ -16,8 +16,13 @@ const STORED_ERROR = 200;
 const DIED = "A run died with its isolate.";
 
 export interface Settling {
-  /** Does what the fates say, and arms the next wake-up in the same turn: an alarm must not outlive what it was armed for. */
-  settle(batch: Batch, save?: boolean, then?: () => void): Promise<void>;
+  /**
+   * Does what the fates say, and arms the next wake-up in the same turn: an alarm must not outlive what it was armed for.
+   *
+   * @param save the header must be written
+   * @param mayWait where it says nothing but what was delivered, a later one may say so: see `settleWithinSeconds`
+   */
+  settle(batch: Batch, save?: boolean, then?: () => void, mayWait?: boolean): Promise<void>;
   /** The destination is in trouble: what was not settled is kept, and delivery begins again at the same head, later. */
   backOff(batch: Batch, kept: Entry[], error: unknown): Promise<void>;
   /** An earlier run died. From now on an alarm is set before user code runs, and the batch is half of that one. */
@@ -128,7 +133,7 @@ export function settlingOf(
   }
 
   /** Does what the fates say, and arms the next wake-up in the same turn: an alarm must not outlive what it was armed for. */
-  async function settle(batch: Batch, save = false, then: () => void = host.wake): Promise<void> {
+  async function settle(batch: Batch, save = false, then: () => void = host.wake, mayWait = false): Promise<void> {
     while (store.open) await store.open;
     if (batch.entries.some(({ fate }) => fate === "dead") && host.deadMessages()?.isHandled()) {
       committing();
@@ -141,7 +146,7 @@ export function settlingOf(
     const ids = reading && (await reading);
     while (store.open) await store.open;
     committing();
-    await host.commit((rows) => delivery().queue.settle(batch, save, rows, over, ids), then);
+    await host.commit((rows) => delivery().queue.settle(batch, save, rows, over, ids), then, mayWait && !save);
     for (const event of eventsOf(reader.name, batch.entries, listening)) emit(event);
   }
 

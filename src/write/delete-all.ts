@@ -21,7 +21,7 @@ export interface Eraser {
 }
 
 export function eraserOf(parts: OutboxContext, native: DurableObjectStorage): Eraser {
-  const { ctx, store, alarm, sqlite, kv } = parts;
+  const { ctx, store, alarm, delivery, sqlite, kv } = parts;
   const { memory } = store;
 
   const eraser: Eraser = {
@@ -56,6 +56,7 @@ export function eraserOf(parts: OutboxContext, native: DurableObjectStorage): Er
     },
 
     async deleteAll(options) {
+      if (memory.settleAt < NEVER) delivery.record();
       // Messages were promised: they stay until they are delivered.
       const promised =
         memory.readers.some((reader) => undelivered(reader) + reader.deadCount > 0 || reader.paused) ||

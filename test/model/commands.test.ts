@@ -18,6 +18,8 @@ const world = fc.record({
   tempo: fc.constantFrom("split" as const, "joined" as const),
   parameters: fc.constantFrom(1 as const, 2 as const),
   immediate: fc.boolean(),
+  /** How long a delivery may go unrecorded, with `dispatch: "immediate"`. */
+  settleWithinSeconds: fc.constantFrom(0, 0, 1, 10),
   /** How late the platform's alarms are: mostly not at all. */
   alarms: fc.constantFrom<Lateness[]>("punctual", "punctual", "punctual", "late", "random", "very late"),
   commits: fc.constantFrom("quick" as const, "slow" as const),
@@ -32,11 +34,12 @@ async function wrongIn(
   choice: typeof world extends fc.Arbitrary<infer W> ? W : never,
   list: readonly Command[],
 ): Promise<readonly string[]> {
-  const { immediate, deadLetters, onDead, ...rest } = choice;
+  const { immediate, settleWithinSeconds, deadLetters, onDead, ...rest } = choice;
   const story = new Story({
     ...rest,
-    options: { onDead, ...(immediate && { dispatch: "immediate" }), ...(deadLetters && { deadLetters }) },
+    options: { onDead, ...(immediate && { dispatch: "immediate", settleWithinSeconds }), ...(deadLetters && { deadLetters }) },
   });
+  story.settleWithinSeconds = settleWithinSeconds;
   story.rough = true;
   try {
     for (const command of list) await perform(story, command);

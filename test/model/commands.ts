@@ -326,7 +326,12 @@ export async function perform(story: Story, command: Command): Promise<unknown> 
     case "walk":
       return walk(story, command);
     case "options":
-      story.options = { ...story.options, batchSize: command.batchSize, dispatch: command.immediate ? "immediate" : "alarm" };
+      story.options = {
+        ...story.options,
+        batchSize: command.batchSize,
+        dispatch: command.immediate ? "immediate" : "alarm",
+        settleWithinSeconds: command.immediate ? story.settleWithinSeconds : 0,
+      };
       return world.crash("a deploy");
     default:
       return afflict(story, command);

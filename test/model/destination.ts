@@ -23,7 +23,15 @@ interface InHand {
   settled: number;
   /** Its put is durable. */
   stored: boolean;
+  /** When the call ended that has delivered it, by the clock that never jumps. */
+  deliveredAt?: number;
 }
+
+/**
+ * A delivery may go unrecorded for so much longer than the option says, in milliseconds: until transactions have ended, and calls of `deadMessage`, of
+ * which those of one batch may take a minute.
+ */
+const SLACK_MS = 80_000;
 
 type Draft<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -67,6 +75,8 @@ export class Destination {
     readonly wrong: string[],
     /** What the object's own code asks of the outbox in the midst of its handler. */
     readonly visit: () => Promise<void>,
+    /** How long a delivery may go unrecorded, in milliseconds. */
+    readonly recordWithinMs: () => number,
   ) {}
 
   /** One call of `sendMessages` by the object with this state. It never ends when the object dies meanwhile. */
@@ -78,11 +88,32 @@ export class Destination {
     await this.visit();
     const throws = await this.#serve(world, send, messages, delivery);
     this.under--;
+    if (!throws) this.#delivered(world, send);
     if (throws) throw Object.assign(new Error("the destination refuses"), throws === "pause" && { pause: true });
   }
 
+  #delivered({ loop }: World<object>, { messages }: Send): void {
+    for (const { label, accepted } of messages) {
+      const known = this.#inHand.get(label);
+      if (known && accepted) known.deliveredAt = loop.now;
+    }
+  }
+
+  /** What was delivered, and waits by what is durable. */
+  unrecorded(): ReadonlySet<number> {
+    const found = [...this.#inHand].filter(([label, { deliveredAt }]) => deliveredAt !== undefined && this.isStored(label));
+    return new Set(found.map(([label]) => label));
+  }
+
+  /** A delivery is recorded in time, or was not when the object died: `now` is by the clock that never jumps. */
+  #checkTime(label: number, { deliveredAt = Number.POSITIVE_INFINITY }: InHand, now: number): void {
+    const late = now - deliveredAt - this.recordWithinMs();
+    if (late > SLACK_MS) this.wrong.push(`${label} was delivered, and ${late} ms after it should have been recorded it was not`);
+  }
+
   /** The call that was under way has died with the object. Returns what was in hand, each message once for each call. */
-  died(): number[] {
+  died(now: number): number[] {
+    for (const [label, known] of this.#inHand) this.#checkTime(label, known, now);
     const inHand = [...this.#inHand].flatMap(([label, { calls }]) => Array<number>(calls).fill(label));
     this.under = 0;
     this.hung = false;
@@ -91,12 +122,15 @@ export class Destination {
   }
 
   /** Something has become durable, and of all messages only these wait. */
-  keep(pending: Durable["pending"]): void {
+  keep(pending: Durable["pending"], now: number): void {
     if (this.#inHand.size === 0) return;
     const labels = new Set(pending.map(({ label }) => label));
     for (const [label, known] of this.#inHand) {
       if (labels.has(label)) known.stored = true;
-      else if (known.stored) this.#inHand.delete(label);
+      else if (known.stored) {
+        this.#checkTime(label, known, now);
+        this.#inHand.delete(label);
+      }
     }
   }
 
@@ -116,8 +150,10 @@ export class Destination {
     if (!probes && this.under === 1) for (const { label } of pending) this.#settled(world, label);
     for (const { label } of handed) {
       const known = this.#inHand.get(label);
-      if (known) known.calls++;
-      else this.#inHand.set(label, { calls: 1, settled: 0, stored: this.isStored(label) });
+      if (known) {
+        known.calls++;
+        delete known.deliveredAt;
+      } else this.#inHand.set(label, { calls: 1, settled: 0, stored: this.isStored(label) });
     }
     this.#failed = true;
     const labels = dead.map(({ label }) => label);
@@ -130,6 +166,8 @@ export class Destination {
   /** Of the calls that a message was in, the object has written what became of them: with that being durable they are over. */
   #settled(world: World<object>, label: number): void {
     const known = this.#inHand.get(label);
+    // That it was delivered is not written yet.
+    if (known?.deliveredAt !== undefined && this.recordWithinMs() > 0) return;
     const over = known ? known.calls - known.settled : 0;
     if (!known || over === 0) return;
     known.settled += over;

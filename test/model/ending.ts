@@ -48,6 +48,7 @@ export async function finish(story: Story): Promise<string[]> {
     dead: dead.map(({ label }) => label),
     batchSize: story.batchSize,
     holds: story.options.onDead === "hold",
+    recordsLater: story.recordsLater,
   };
   return [...new Set([...story.wrong, ...broken(told)])];
 }

@@ -4,7 +4,44 @@ import { type Command, perform } from "./commands.ts";
 import { finish } from "./ending.ts";
 import { type Setting, Story } from "./story.ts";
 
+/** Deliveries are recorded later. */
+const LATER: Partial<Setting> = { parameters: 1, options: { dispatch: "immediate", settleWithinSeconds: 10 } };
+
 const FOUND: readonly (readonly [string, readonly Command[], Partial<Setting>?])[] = [
+  [
+    "a message is not tried once more ahead of dead letters of its key that were redriven while another was tried in its place",
+    [
+      { do: "burst", count: 2, extra: { key: "a", expires: 2 } },
+      { do: "partial", count: 1 },
+      { do: "flush" },
+      { do: "put", extra: { key: "a" } },
+      { do: "partial", count: 2 },
+      { do: "put", extra: {} },
+      { do: "delay answers", ms: 2000 },
+      { do: "wait", seconds: 10 },
+      { do: "redrive" },
+    ],
+    { parameters: 1 },
+  ],
+  [
+    "a timer that was held while the clock was set back records deliveries in time",
+    [
+      { do: "put and unconfirmed", extra: { id: "y" } },
+      { do: "walk", state: "pending", limit: 1, between: [] },
+      { do: "jump", seconds: -3600 },
+      { do: "beside", end: "return", ticks: 0, step: { step: "put", options: { id: "y", allowUnconfirmed: true } } },
+    ],
+    LATER,
+  ],
+  [
+    "an alarm that stays when a delivery is recorded by the object's own alarm is not taken for the object's own",
+    [
+      { do: "beside", end: "return", ticks: 0, step: { step: "own set", seconds: 1 } },
+      { do: "crash in", steps: 24 },
+      { do: "put", extra: { key: "a" } },
+    ],
+    LATER,
+  ],
   [
     "a deleteAlarm() that is rolled back during a send leaves the outbox's alarm the outbox's",
     [

@@ -68,7 +68,9 @@ describe.each(WORLDS)("a crash at every step ($backend, immediate: $immediate)",
   it.each(Object.entries(SCENARIOS))("leaves each destination what is its own: %s", async (_, steps) => {
     const tempo = backend === "kv" ? "joined" : "split";
     const dead = { deadMessage: backend === "kv", onDead: immediate ? "hold" : "continue" } as const;
-    const story: ReadersStory = { backend, tempo, immediate, destinations: DESTINATIONS, count: 3, ...dead, steps };
+    const settleWithinSeconds = backend === "kv" ? 1 : 0;
+    const given = { backend, tempo, immediate, settleWithinSeconds, ...dead } as const;
+    const story: ReadersStory = { ...given, destinations: DESTINATIONS, count: 3, steps };
     expect(await played(story)).toBeGreaterThan(50);
     for (let step = 1; ; step += STRIDE) {
       const passed = await played(story, [step]).catch((error: Error) => {

@@ -74,6 +74,8 @@ export interface ReadersStory {
   readonly backend: "sqlite" | "kv";
   readonly tempo: "joined" | "split";
   readonly immediate: boolean;
+  /** How long a delivery may go unrecorded, with `dispatch: "immediate"`. */
+  readonly settleWithinSeconds: number;
   readonly destinations: readonly [Destination, Destination, Destination, Destination, Destination];
   /** So many of the destinations exist. */
   readonly count: number;
@@ -147,6 +149,7 @@ export const story: fc.Arbitrary<ReadersStory> = fc.record({
   backend: fc.constantFrom("sqlite" as const, "kv" as const),
   tempo: fc.constantFrom("joined" as const, "split" as const),
   immediate: fc.boolean(),
+  settleWithinSeconds: fc.constantFrom(0, 2),
   destinations: fc.tuple(destination, destination, destination, destination, destination),
   count: fc.integer({ min: 1, max: NAMES.length }),
   deadMessage: fc.boolean(),
@@ -162,7 +165,7 @@ export const story: fc.Arbitrary<ReadersStory> = fc.record({
  * @param crashAt the steps at which the object dies, besides what the story orders
  */
 export async function played(
-  { backend, tempo, immediate, destinations, count, deadMessage, deadLetters, onDead, steps }: ReadersStory,
+  { backend, tempo, immediate, settleWithinSeconds, destinations, count, deadMessage, deadLetters, onDead, steps }: ReadersStory,
   crashAt: readonly number[] = [],
 ): Promise<number> {
   let last = 0;
@@ -237,7 +240,7 @@ export async function played(
     const retry = { minDelaySeconds: 1, maxDelaySeconds: 8, jitter: 0 };
     return withTransactionalOutbox(Plain as never, {
       retry,
-      dispatch: immediate ? "immediate" : "alarm",
+      ...(immediate ? { dispatch: "immediate", settleWithinSeconds } : {}),
       messages: schemasIn(version, isFaulty),
       onDead,
       ...(deadLetters && { deadLetters }),

@@ -39,6 +39,24 @@ export const SCENARIOS: readonly Scenario[] = [
     },
   },
   {
+    title: "deliveries that are recorded later",
+    options: { dispatch: "immediate", settleWithinSeconds: 2 },
+    async play(story) {
+      await story.put();
+      await story.wait(1);
+      await story.put({ key: "a" });
+      await script.transaction(story, "throw");
+      await story.wait(1);
+      await script.ownAlarm(story, 1);
+      await story.put({ id: "mine" });
+      await story.wait(3);
+      await script.burst(story, 7);
+      await story.wait(0.5);
+      await script.deleteAll(story, false);
+      await story.put();
+    },
+  },
+  {
     title: "large puts",
     async play(story) {
       await story.put({}, LARGE);

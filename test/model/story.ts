@@ -74,6 +74,10 @@ export class Story {
   #last = 0;
   /** The largest that any life had. */
   batchSize = 0;
+  /** What `settleWithinSeconds` is while `dispatch` is immediate. */
+  settleWithinSeconds = 0;
+  /** Whether any life could record deliveries later. */
+  recordsLater = false;
 
   /** What the outbox tells an operator. */
   #told(event: OutboxEvent): void {
@@ -106,6 +110,7 @@ export class Story {
     this.options = { ...OPTIONS, onEvent: (event) => this.#told(event), ...options };
     this.world = new World<Box>(choice, () => {
       this.batchSize = Math.max(this.batchSize, this.options.batchSize ?? 100);
+      this.recordsLater ||= (this.options.settleWithinSeconds ?? 0) > 0;
       return boxOf(this, parameters);
     });
     this.durable = readDisk(this.world.disk);
@@ -115,6 +120,7 @@ export class Story {
       (label) => this.durable.pending.some((message) => message.label === label),
       this.wrong,
       () => this.#visit(),
+      () => 1000 * (this.options.settleWithinSeconds ?? 0),
     );
     this.own = new OwnAlarm(() => this.world.loop.clock, this.wrong, SLOWEST_MS[choice.commits ?? "quick"]);
     this.world.committed = () => this.#committed();
@@ -124,7 +130,7 @@ export class Story {
       if (givenUp) this.lost = true;
       if (givenUp) this.own.givenUp();
       // With a clock that was turned back, an alarm that is overdue does not look so.
-      const inHand = this.destination.died();
+      const inHand = this.destination.died(this.world.loop.now);
       const { trouble } = this.durable.header;
       const alone = trouble?.lease ? this.durable.pending.find(({ position }) => position === trouble.alone)?.label : undefined;
       this.happenings.push({ type: "crash", told: told && !this.jumped, inHand, alone });
@@ -166,10 +172,16 @@ export class Story {
     return this.#last;
   }
 
-  /** The platform takes the object out of memory. With anything under way that is a crash. */
+  /** The platform takes the object out of memory. With anything under way, or unrecorded, that is a crash. */
   evict(): void {
-    if (this.destination.under > 0 || this.destination.hung || this.world.working) this.world.crash("evicted");
+    const { under, hung } = this.destination;
+    if (under > 0 || hung || this.world.working || this.destination.unrecorded().size > 0) this.world.crash("evicted");
     else this.world.evict();
+  }
+
+  /** What was delivered, as far as `settleWithinSeconds` lets the object leave that unrecorded. */
+  unrecorded(): ReadonlySet<number> {
+    return this.recordsLater ? this.destination.unrecorded() : new Set();
   }
 
   /** The clock is set forward or back. */
@@ -368,7 +380,7 @@ export class Story {
     if (disk.alarm !== null && alarms.standing) this.lost = false;
     this.dead.committed(this.durable, disk.rows);
     this.#seeLetters(this.view());
-    this.destination.keep(this.durable.pending);
+    this.destination.keep(this.durable.pending, loop.now);
     this.wrong.push(...misplaced(this.durable));
     const wake = wakeFor(this.durable, loop.clock, this.options.deadLetters);
     if (wake === Number.POSITIVE_INFINITY) return;

@@ -55,6 +55,9 @@ function labelsIn(story: Story, state: State): Set<number> {
   const { pending, dead } = story.view();
   const now = story.world.loop.clock;
   const isLate = ({ kind, due }: Found): boolean => kind === "k" || due > now;
-  const found = state === "dead" ? dead : pending.filter((message) => isLate(message) === (state === "delayed"));
+  // What was delivered and is not recorded yet may be known as delivered.
+  const unrecorded = story.unrecorded();
+  const waits = pending.filter(({ label }) => !unrecorded.has(label));
+  const found = state === "dead" ? dead : waits.filter((message) => isLate(message) === (state === "delayed"));
   return new Set(found.map(({ label }) => label));
 }

@@ -132,7 +132,7 @@ export const FOUND: readonly Mutation[] = [
   },
   {
     name: "drops a damaged line when its row is written again",
-    file: "storage/store.ts",
+    file: "storage/rows.ts",
     within: "stored",
     find: "damaged ? [...messages, ...(damaged as StoredMessage[])] : messages",
     replace: "messages",

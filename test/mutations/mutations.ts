@@ -13,6 +13,7 @@ import { PULL } from "./pull.ts";
 import { PURE } from "./pure.ts";
 import { READERS } from "./readers.ts";
 import { REPORTS } from "./reports.ts";
+import { SETTLE } from "./settle.ts";
 import { STORE } from "./store.ts";
 import { STORIES } from "./stories.ts";
 
@@ -31,5 +32,6 @@ export const MUTATIONS: readonly Mutation[] = [
   ...FOUND,
   ...READERS,
   ...REPORTS,
+  ...SETTLE,
   ...STORIES,
 ];

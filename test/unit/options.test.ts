@@ -44,6 +44,7 @@ describe("the options of the wrapper", () => {
       maxPending: Number.POSITIVE_INFINITY,
       expiresInSeconds: 0,
       idempotencySeconds: 300,
+      settleWithinSeconds: 0,
       retry: { minDelaySeconds: 2, maxDelaySeconds: 3600, factor: 2, jitter: 0.2, maxAttempts: 20 },
       ordering: "strict",
       retain: null,
@@ -53,6 +54,17 @@ describe("the options of the wrapper", () => {
       listening: false,
     });
     expect(settings({})).toMatchObject(rest);
+  });
+
+  it("take settleWithinSeconds up to ten, and only with immediate dispatch", () => {
+    for (const seconds of [0, 0.5, 10])
+      expect(settings({ dispatch: "immediate", settleWithinSeconds: seconds })).toHaveProperty("settleWithinSeconds", seconds);
+    for (const seconds of [-1, 10.1, Number.NaN, "1"])
+      expect(() => settings({ dispatch: "immediate", settleWithinSeconds: seconds as number })).toThrow(/options\.settleWithinSeconds/);
+    expect(settings({ settleWithinSeconds: 0 })).toHaveProperty("settleWithinSeconds", 0);
+    expect(() => settings({ settleWithinSeconds: 1 })).toThrow(
+      'Expected `options.settleWithinSeconds` to be 0 without dispatch: "immediate", got 1',
+    );
   });
 
   it.each(Object.entries(NUMBERS))("take %s at both of its bounds, and undefined as not given", (name, [min, max]) => {
