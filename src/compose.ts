@@ -1,6 +1,7 @@
 /** The core of one object: what its wrappers, the outbox and the inbox in either order, share. Made by the first that comes. */
 
 import { type AlarmSlot, alarmSlot } from "./alarm/slot.js";
+import { CORE } from "./api/core.js";
 import { specsOf } from "./api/destinations.js";
 import { expected, OutboxError } from "./api/errors.js";
 import { DEFAULT_DESTINATION } from "./api/events.js";
@@ -34,13 +35,6 @@ export interface Core extends OutboxContext {
   /** Puts the outbox's handlers on the instance, before those of its class. Called again by a wrapper further out. */
   adopt(instance: object): void;
 }
-
-/**
- * Where the state of an object keeps its core. Not a private map: a wrapper in between may have handed on a state that inherits from this
- * one, or a proxy of it, and a dev server evaluates the package again after a change, and constructs another instance for the same state.
- * The number counts the forms of `Core`: two releases in one worker share none.
- */
-const CORE: unique symbol = Symbol.for("do-transactional-outbox core 1") as never;
 
 /** The core of an object that has been constructed, if it has one. */
 export function coreIn(ctx: DurableObjectState): Core | undefined {

@@ -47,6 +47,16 @@ export function formOf(contentType: string, accept: string | null): Form {
   return { contentType, isBinary: true, part: ({ msg }) => bytes(msg), join: (parts) => joined(parts as Uint8Array[]) };
 }
 
+/** Whether this is the type of a list of messages. */
+export function isJson(contentType: string): boolean {
+  return [JSON_TYPE, EVENTS_TYPE].includes(mediaTypeOf(contentType));
+}
+
+/** Whether server-sent events carry what has this type in base64. */
+export function isBinary(contentType: string): boolean {
+  return !isJson(contentType) && !mediaTypeOf(contentType).startsWith("text/");
+}
+
 /** @throws TypeError when it is no media type. */
 export function checkContentType(contentType: unknown): string {
   if (typeof contentType === "string" && MEDIA_TYPE.test(contentType)) return contentType;

@@ -1,7 +1,9 @@
 /** Server-sent events: the log as a stream that stays open for a while. */
 
+import { CLOCK } from "../destinations/clock.js";
 import { arrives, type Chunk, chunkAfter, type LogSource } from "./chunk.js";
 import type { Form } from "./content.js";
+import { cursorAfter } from "./cursor.js";
 import { textOf } from "./offset.js";
 
 /**
@@ -19,13 +21,21 @@ export function eventStream(
   signal: AbortSignal,
   end: () => void,
 ): ReadableStream<Uint8Array> {
+  return streamOf(textsFrom(source, form, first, cursor, signal), end);
+}
+
+/**
+ * A body whose texts are asked for as it is read.
+ *
+ * @param end called once they are over, or the client has gone
+ */
+export function streamOf(texts: AsyncGenerator<string, void, undefined>, end: () => void): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
-  const chunks = chunksFrom(source, form, first, signal);
   return new ReadableStream({
     async pull(controller) {
       try {
-        const { done, value } = await chunks.next();
-        if (!done) return controller.enqueue(encoder.encode(eventsOf(value, form, cursor())));
+        const { done, value } = await texts.next();
+        if (!done) return controller.enqueue(encoder.encode(value));
         end();
         controller.close();
       } catch (error) {
@@ -37,19 +47,45 @@ export function eventStream(
   });
 }
 
-async function* chunksFrom(source: LogSource, form: Form, first: Chunk, signal: AbortSignal): AsyncGenerator<Chunk, void, undefined> {
+async function* textsFrom(
+  source: LogSource,
+  form: Form,
+  first: Chunk,
+  cursor: () => string,
+  signal: AbortSignal,
+): AsyncGenerator<string, void, undefined> {
   for (let chunk: Chunk | null = first; chunk; chunk = await chunkAfter(source, chunk.next, form)) {
-    yield chunk;
+    yield eventsOf(writtenOf(chunk, form), cursor());
     if (signal.aborted || (chunk.isUpToDate && !(await arrives(source, chunk.next.position, signal)))) return;
   }
 }
 
+/** What one event carries, as it is written. */
+export interface Written {
+  /** Messages: `null` where there are none. Bytes are written in base64. */
+  readonly data: Uint8Array | string | null;
+  /** The offset behind them. */
+  readonly next: string;
+  readonly isUpToDate: boolean;
+}
+
 /** Each event has the offset behind it as its id: what an `EventSource` sends as `Last-Event-ID` when it connects again. */
-function eventsOf({ parts, next, isUpToDate }: Chunk, form: Form, streamCursor: string): string {
-  const streamNextOffset = textOf(next);
-  const control = JSON.stringify({ streamNextOffset, streamCursor, ...(isUpToDate && { upToDate: true }) });
-  const data = parts.length > 0 ? event("data", dataOf(form.join(parts)), streamNextOffset) : "";
-  return data + event("control", control, streamNextOffset);
+export function eventsOf({ data, next, isUpToDate }: Written, streamCursor: string): string {
+  const control = JSON.stringify({ streamNextOffset: next, streamCursor, ...(isUpToDate && { upToDate: true }) });
+  return (data === null ? "" : event("data", dataOf(data), next)) + event("control", control, next);
+}
+
+/** The cursors of one stream: the first is later than the client's own. */
+export function cursors(given: string | null): () => string {
+  let last = given;
+  return () => {
+    last = cursorAfter(last === given ? given : null, CLOCK.now(), CLOCK.random());
+    return last;
+  };
+}
+
+function writtenOf({ parts, next, isUpToDate }: Chunk, form: Form): Written {
+  return { data: parts.length > 0 ? form.join(parts) : null, next: textOf(next), isUpToDate };
 }
 
 function event(name: string, data: string, id: string): string {

@@ -7,7 +7,7 @@ import { CLOCK } from "../destinations/clock.js";
 import { arrives, type Chunk, chunkAfter, endOfLog, type LogSource, UnreadableMessage } from "./chunk.js";
 import { checkContentType, type Form, formOf } from "./content.js";
 import { cursorAfter } from "./cursor.js";
-import { eventStream } from "./events.js";
+import { cursors, eventStream } from "./events.js";
 import { type Offset, textOf } from "./offset.js";
 import { type Asked, askedIn, BadRequest } from "./request.js";
 
@@ -133,18 +133,13 @@ async function longPoll(request: Request, settings: Settings, form: Form, chunk:
 
 function events(request: Request, { source, sseMs }: Settings, form: Form, chunk: Chunk, { cursor }: Asked): Response {
   const { signal, end } = limitOf(request, sseMs);
-  let last = cursor;
-  const next = (): string => {
-    last = cursorAfter(last === cursor ? cursor : null, CLOCK.now(), CLOCK.random());
-    return last;
-  };
   const headers = {
     ...HEADERS,
     "Cache-Control": "no-cache",
     "Content-Type": "text/event-stream",
     ...(form.isBinary && { "Stream-SSE-Data-Encoding": "base64" }),
   };
-  return new Response(eventStream(source, form, chunk, next, signal, end), { headers });
+  return new Response(eventStream(source, form, chunk, cursors(cursor), signal, end), { headers });
 }
 
 /** A signal that is aborted after a time, when the client has gone, and by `end`. */

@@ -2,6 +2,7 @@
 import { type Mutation, runtime, unit } from "./mutation.ts";
 
 const served = (title: string) => runtime("serve", title);
+const relayed = (title: string) => runtime("relay", title);
 
 export const LOG_HTTP: readonly Mutation[] = [
   {
@@ -114,7 +115,7 @@ export const LOG_HTTP: readonly Mutation[] = [
   {
     name: "a stream goes on when its client has gone",
     file: "log-http/events.ts",
-    within: "eventStream",
+    within: "streamOf",
     find: "cancel: end,",
     replace: "",
     finders: [served("client has gone")],
@@ -126,5 +127,61 @@ export const LOG_HTTP: readonly Mutation[] = [
     find: '(live === "sse" && headers.get("Last-Event-ID")) || given',
     replace: "given",
     finders: [served("goes on from the last id")],
+  },
+  {
+    name: "relays are forgotten while the object hibernates",
+    file: "log-http/relays.ts",
+    within: "start",
+    find: "void follow(source);",
+    replace: "",
+    finders: [relayed("while the object hibernated")],
+  },
+  {
+    name: "the class's own code sees the sockets of relays",
+    file: "log-http/relays.ts",
+    within: "getWebSockets",
+    find: "relays().length === 0",
+    replace: "relays().length >= 0",
+    finders: [relayed("leaves the class its own")],
+  },
+  {
+    name: "the class's own handler gets what relays are sent",
+    file: "log-http/relayed.ts",
+    within: "HANDLERS",
+    find: "webSocketClose: (relays, own, socket: WebSocket, ...rest) => (relays.owns(socket)",
+    replace: "webSocketClose: (relays, own, socket: WebSocket, ...rest) => (!relays",
+    finders: [relayed("leaves the class its own")],
+  },
+  {
+    name: "what a constructor assigns is called for the sockets of relays",
+    file: "log-http/relayed.ts",
+    within: "adopt",
+    find: "if (own !== Reflect.get(prototype, name))",
+    replace: "if (!own)",
+    finders: [relayed("a constructor assigns")],
+  },
+  {
+    name: "lets in every relay",
+    file: "log-http/relays.ts",
+    within: "attach",
+    find: "if (response.status !== 200 || offset === null || !log)",
+    replace: "if (!log)",
+    finders: [relayed("whom the object lets in")],
+  },
+  {
+    name: "a long-poll does not look again once it has a socket",
+    file: "log-http/relay.ts",
+    within: "longPoll",
+    find: "growth = attached;",
+    replace: "growth = attached; await growth.beyond(offset, ms);",
+    finders: [relayed("answers a long-poll")],
+  },
+  {
+    name: "a relayed stream goes on when its connection is broken",
+    file: "log-http/growth.ts",
+    within: "growthOf",
+    find: 'socket.addEventListener("close", over);',
+    replace: "",
+    finders: [relayed("ends its streams")],
   },
 ];

@@ -1,0 +1,88 @@
+/** Tails that wait, on the platform's own hibernation: an object that nobody calls leaves memory although its log is followed. */
+import type { MiniflareOptions } from "miniflare";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { BACKENDS, bundled, folder, launch, sleep, until } from "./harness.ts";
+
+const TAILS = 100;
+/** workerd 1.20260730 lets an object hibernate of which nothing has been asked for some ten seconds. */
+const IDLE_MS = 12_000;
+
+let origin = "";
+let end: (() => Promise<void>) | undefined;
+beforeAll(async () => {
+  const { miniflare, url } = await launch({
+    name: "relay",
+    modules: true,
+    script: await bundled("relay.ts"),
+    compatibilityDate: "2026-07-01",
+    durableObjectsPersist: folder(),
+    durableObjects: { SQLITE: { className: "SqliteFeed", useSQLite: true }, KV: { className: "KvFeed", useSQLite: false } },
+  } as MiniflareOptions);
+  ({ origin } = url);
+  end = () => miniflare.dispose();
+});
+afterAll(() => end?.());
+
+interface Follower {
+  /** The numbers that have come. */
+  seen: number[];
+  /** Whether the stream has ended, and not been broken off. */
+  isOver: boolean;
+}
+
+/** What a stream of events has brought. */
+async function tail(path: string, stop: AbortSignal): Promise<Follower> {
+  const response = await fetch(`${origin}/${path}?offset=-1&live=sse`, { signal: stop });
+  expect(response.status).toBe(200);
+  const follower: Follower = { seen: [], isOver: false };
+  let text = "";
+  void response.body
+    ?.pipeThrough(new TextDecoderStream())
+    .pipeTo(
+      new WritableStream({
+        write(chunk) {
+          text += chunk;
+          follower.seen = Array.from(text.matchAll(/"n":(\d+)/g), ([, n]) => Number(n));
+        },
+        close() {
+          follower.isOver = true;
+        },
+      }),
+    )
+    .catch(() => {});
+  return follower;
+}
+
+describe.concurrent.each(BACKENDS)("a log on a %s-backed object", (backend) => {
+  const put = (name: string, n: number): Promise<unknown> => fetch(`${origin}/${backend}/relayed/${name}?n=${n}`, { method: "POST" });
+  const starts = async (name: string): Promise<number> => Number(await (await fetch(`${origin}/${backend}/starts/${name}`)).text());
+
+  it("lets its object hibernate under a hundred tails that are relayed, and reaches all of them afterwards, and sends them away when it crashes", async () => {
+    const [relayed, direct] = [`relayed-${backend}`, `direct-${backend}`];
+    const stop = new AbortController();
+    await Promise.all([relayed, direct].map((name) => put(name, 1)));
+    // One after the other: workerd 1.20260730 keeps an object in memory that is asked for several WebSockets at once, whatever its class.
+    const followers: Follower[] = [];
+    while (followers.length < TAILS) followers.push(await tail(`${backend}/relayed/${relayed}`, stop.signal));
+    const held = await tail(`${backend}/direct/${direct}`, stop.signal);
+    await until(() => [held, ...followers].every(({ seen }) => seen.length === 1));
+    expect([await starts(relayed), await starts(direct)]).toEqual([1, 1]);
+
+    // Asking whether it is still there would keep it there: so longer and longer, until it has started again.
+    let n = 1;
+    for (let waits = 1; (await starts(relayed)) === 1; waits++) {
+      await sleep(IDLE_MS * waits);
+      n++;
+      await Promise.all([relayed, direct].map((name) => put(name, n)));
+      await until(() => [held, ...followers].every(({ seen }) => seen.length === n));
+    }
+    const all = Array.from({ length: n }, (_, i) => i + 1);
+    for (const { seen } of [held, ...followers]) expect(seen).toEqual(all);
+    // The object that serves its readers by itself has been in memory all the time.
+    expect([await starts(relayed), await starts(direct)]).toEqual([2, 1]);
+    // A crash takes the sockets with it: readers are sent away, and come again.
+    await fetch(`${origin}/${backend}/crash/${relayed}`);
+    await until(() => followers.every(({ isOver }) => isOver));
+    stop.abort();
+  });
+});

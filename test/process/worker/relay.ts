@@ -1,0 +1,50 @@
+/** Feeds whose readers are relayed by the worker, and others that the object serves by itself. */
+import { DurableObject } from "cloudflare:workers";
+import { type OutboxManager, withTransactionalOutbox } from "../../../src/index.ts";
+import { relayLog, serveLog, withLogRelay } from "../../../src/log-http/index.ts";
+
+interface Env {
+  readonly SQLITE: DurableObjectNamespace<FeedBase>;
+  readonly KV: DurableObjectNamespace<FeedBase>;
+  readonly OUTBOX_MANAGER: OutboxManager;
+}
+
+/** How often each object was constructed. It outlives the objects, as the isolate does. */
+const starts = new Map<string, number>();
+
+class FeedBase extends DurableObject<Env> {
+  destinations = {};
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env);
+    const name = ctx.id.name ?? "";
+    starts.set(name, (starts.get(name) ?? 0) + 1);
+  }
+
+  put(n: number): Promise<unknown> {
+    return this.env.OUTBOX_MANAGER.send({ n });
+  }
+
+  crash(): void {
+    this.ctx.abort("as the test wants it");
+  }
+
+  override fetch(request: Request): Promise<Response> {
+    return serveLog(request, { source: this.env.OUTBOX_MANAGER, authorize: () => true, sseSeconds: 3600 });
+  }
+}
+
+export class SqliteFeed extends withLogRelay(withTransactionalOutbox(FeedBase, { retain: "all" })) {}
+export class KvFeed extends withLogRelay(withTransactionalOutbox(FeedBase, { retain: "all" })) {}
+
+export default {
+  async fetch(request: Request, env: Env): Promise<Response> {
+    const { pathname, searchParams } = new URL(request.url);
+    const [, backend, how, name = ""] = pathname.split("/");
+    if (how === "starts") return new Response(String(starts.get(name) ?? 0));
+    const stub = (backend === "sqlite" ? env.SQLITE : env.KV).getByName(name);
+    if (how === "crash") return new Response(String(await stub.crash().catch(String)));
+    if (request.method === "POST") return Response.json(await stub.put(Number(searchParams.get("n"))));
+    return how === "direct" ? stub.fetch(request) : relayLog(request, stub);
+  },
+};
