@@ -152,6 +152,7 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
     if (used.immediate) {
       for (const each of delivery.all) if (each.isDue()) suspect(each.reader);
     }
+    for (const chore of store.chores) chore.started?.();
     // It is left to an alarm: should it end this life, too, the platform counts.
     await alarm.load(delivery.isDue() ? store.now() : delivery.nextWake());
     core.loading = null;

@@ -45,6 +45,8 @@ export interface FleetPage {
   /** How many entries match in all, and how many of these each trouble has. */
   readonly total: number;
   readonly troubles: Readonly<Partial<Record<FleetTrouble, number>>>;
+  /** Objects that are not listed, because the registry had no room for all that were in trouble: counted since it began. */
+  readonly omitted?: number;
   /** The destinations that occur in entries, for the filter: at most 100. */
   readonly destinations: readonly string[];
 }

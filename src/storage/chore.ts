@@ -6,6 +6,8 @@ export interface Chore {
   readonly kind: string;
   /** When it is to run next, in milliseconds since the Unix epoch; `NEVER` while there is nothing to do. */
   dueAt(): number;
+  /** The object has started: the outbox has read what an earlier life left behind, and is about to set its alarm. */
+  started?(): void;
   /** The header is about to be written: may change what memory holds for it, in this turn. Must be cheap, because every put comes here. */
   look?(): void;
   /** Whether `deleteAll()` must keep the outbox's rows for it. */

@@ -12,6 +12,10 @@ export interface Env {
   OTHER_KV: DurableObjectNamespace<Box>;
   FORM_SQLITE: DurableObjectNamespace<Box>;
   FORM_KV: DurableObjectNamespace<Box>;
+  REPORTER_SQLITE: DurableObjectNamespace<Box>;
+  REPORTER_KV: DurableObjectNamespace<Box>;
+  OUTBOX_FLEET: DurableObjectNamespace<never>;
+  SMALL_FLEET: DurableObjectNamespace<never>;
 }
 
 export interface BoxEnv extends Env {
@@ -136,6 +140,7 @@ function form(): typeof Box {
 export const SqliteForm: typeof Box = form();
 export const KvForm: typeof Box = form();
 
+export { Fleet, KvReporter, SmallFleet, SqliteReporter } from "./fleet-worker.ts";
 export { KvInbox, SqliteInbox } from "./inbox-worker.ts";
 export { KvInspected, NoOutbox, SqliteInspected } from "./inspected-worker.ts";
 

@@ -1,0 +1,16 @@
+/** The public names of fleets. */
+
+export type {
+  Fleet,
+  FleetAction,
+  FleetBatch,
+  FleetBatchRequest,
+  FleetEntry,
+  FleetFilter,
+  FleetPage,
+  FleetTrouble,
+} from "../inspector/fleet-api.js";
+export { type FleetOptions, fleet } from "./fleet.js";
+export type { FleetReportOptions } from "./options.js";
+export { OutboxFleet, type OutboxFleetOptions } from "./outbox-fleet.js";
+export { type FleetClass, type FleetObject, type FleetWoken, type WithFleetReports, withFleetReports } from "./with-fleet-reports.js";
