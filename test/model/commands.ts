@@ -30,7 +30,7 @@ export type Command =
       readonly extra: Extra;
     }
   | { readonly do: "transactionSync"; readonly end: "return" | "throw"; readonly extra: Extra }
-  | { readonly do: "cancel" | "discard waiting" | "poison" | "retry" | "reject" | "ack"; readonly back: number }
+  | { readonly do: "cancel" | "discard waiting" | "retry now" | "poison" | "retry" | "reject" | "ack"; readonly back: number }
   | { readonly do: "down" | "hang" | "asks to pause" }
   | { readonly do: "partial"; readonly count: number }
   | { readonly do: "delay answers"; readonly ms: number }
@@ -94,7 +94,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       options: some.map((extra) => ({ ...optionsOf(extra), allowUnconfirmed: true })),
     }),
   },
-  { weight: 3, arbitrary: fc.record({ step: fc.constantFrom("cancel" as const, "cancel" as const, "discard waiting" as const), back }) },
+  { weight: 3, arbitrary: fc.record({ step: fc.constantFrom(...(["cancel", "cancel", "discard waiting", "retry now"] as const)), back }) },
   { weight: 1, arbitrary: fc.record({ step: fc.constant("own set" as const), seconds: fc.constantFrom(1, 7, 100) }) },
   {
     weight: 6,
@@ -191,6 +191,7 @@ export const commands: fc.Arbitrary<Command[]> = fc.array(
         do: fc.constantFrom(
           "cancel" as const,
           "discard waiting" as const,
+          "retry now" as const,
           "poison" as const,
           "retry" as const,
           "reject" as const,
@@ -268,6 +269,8 @@ export async function perform(story: Story, command: Command): Promise<unknown> 
       return script.cancel(story, story.last - command.back);
     case "discard waiting":
       return script.cancel(story, story.last - command.back, "discard");
+    case "retry now":
+      return script.retryNow(story, story.last - command.back);
     case "redrive":
       return script.redrive(story);
     case "redrive one":

@@ -176,6 +176,12 @@ export async function ownAlarm(story: Story, seconds: number | null): Promise<vo
   if (done) change().done();
 }
 
+/** Lets a message be due at once that waits for a time. */
+export async function retryNow(story: Story, named: number): Promise<void> {
+  const id = story.ids.get(named);
+  if (id !== undefined) await story.act((outbox) => outbox.retry([id]));
+}
+
 /** All dead letters, or the first. */
 export async function redrive(story: Story, all = true): Promise<void> {
   const [first] = story.durable.dead;

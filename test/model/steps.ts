@@ -8,7 +8,7 @@ import { msgOf, type Story, stateKey } from "./story.ts";
 export type Step =
   | { readonly step: "put" | "send" | "remove" | "sql"; readonly options?: OutboxPutOptions }
   | { readonly step: "nested"; readonly steps: readonly Step[]; readonly end: End }
-  | { readonly step: "cancel" | "discard waiting"; readonly back: number }
+  | { readonly step: "cancel" | "discard waiting" | "retry now"; readonly back: number }
   | { readonly step: "own set"; readonly seconds: number }
   | { readonly step: "wait"; readonly ms: number }
   | {
@@ -88,6 +88,10 @@ function begin(story: Story, step: Step, hands: Hands, next: () => number): Take
       return withdraw(story, story.last - step.back, async (id) => (await outbox.cancel(id)) === true);
     case "discard waiting":
       return withdraw(story, story.last - step.back, async (id) => (await outbox.discard([id])) === 1);
+    case "retry now": {
+      const id = story.ids.get(story.last - step.back);
+      return { effect: NO_EFFECT, ended: outbox.retry(id === undefined ? [] : [id]).then(nothing) };
+    }
     case "discard":
       return withdraw(story, story.view().dead[0]?.label, async (id) => (await outbox.discard([id])) === 1);
     case "own set":
