@@ -4,6 +4,7 @@ import { DurableObject } from "cloudflare:workers";
 import { type OutboxManager, type OutboxTransaction, withTransactionalOutbox } from "do-transactional-outbox";
 import { byType, toDurableObject } from "do-transactional-outbox/destinations";
 import { type OutboxEnvelope, withTransactionalInbox } from "do-transactional-outbox/inbox";
+import { withInspector } from "do-transactional-outbox/inspector";
 import { type AnnouncementsEnv, toAnnouncements } from "./announcements.ts";
 import { healthOf } from "./health.ts";
 import { LEDGER } from "./ledger.ts";
@@ -91,10 +92,12 @@ class BookingBase extends DurableObject<BookingEnv> {
   }
 }
 
-export class Booking extends withTransactionalInbox(withTransactionalOutbox(BookingBase, { ...OUTBOX, messages: FROM_BOOKING }), {
-  ...INBOX,
-  messages: TO_BOOKING,
-}) {}
+export class Booking extends withInspector(
+  withTransactionalInbox(withTransactionalOutbox(BookingBase, { ...OUTBOX, messages: FROM_BOOKING }), {
+    ...INBOX,
+    messages: TO_BOOKING,
+  }),
+) {}
 
 async function become(txn: OutboxTransaction<FromBooking>, booking: BookingState): Promise<BookingState> {
   await txn.put("booking", booking);

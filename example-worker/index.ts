@@ -3,6 +3,7 @@
 import { consumeQueue } from "do-transactional-outbox/inbox";
 import { Booking } from "./booking.ts";
 import { BadInput, parseBookingId, parseDown, parseTable, parseWish, SLOTS } from "./input.ts";
+import { inspect } from "./inspect.ts";
 import { Ledger, theLedger } from "./ledger.ts";
 import { Projections, theProjections } from "./projections.ts";
 import { bookingObject, type Env, everything, tableObject } from "./restaurant.ts";
@@ -34,6 +35,7 @@ export default {
 async function route(request: Request, env: Env): Promise<Response> {
   const { pathname } = new URL(request.url);
   const [, kind = "", which = "", action = ""] = pathname.split("/");
+  if (kind === "outbox") return inspect(request, env);
   switch (`${request.method} /${kind}`) {
     case "GET /bookings": {
       const booking = await bookingObject(env, parseBookingId(which)).state();

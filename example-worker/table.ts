@@ -5,6 +5,7 @@ import { type OutboxDestinations, type OutboxManager, type OutboxTransaction, wi
 import { toDurableObject } from "do-transactional-outbox/destinations";
 import { aggregate } from "do-transactional-outbox/event-sourcing";
 import { type OutboxEnvelope, withTransactionalInbox } from "do-transactional-outbox/inbox";
+import { withInspector } from "do-transactional-outbox/inspector";
 import { type AnnouncementsEnv, toAnnouncements } from "./announcements.ts";
 import type { Booking } from "./booking.ts";
 import { healthOf } from "./health.ts";
@@ -25,6 +26,8 @@ interface TableEnv extends AnnouncementsEnv {
   TABLE_COUNT: number;
   /** How long a slot stays locked, in seconds. */
   SLOT_SECONDS: number;
+  /** An announcement that the queue has not taken in so many seconds is a dead letter. Default: a day. */
+  ANNOUNCEMENT_SECONDS?: number;
 }
 
 class TableBase extends DurableObject<TableEnv> {
@@ -42,7 +45,12 @@ class TableBase extends DurableObject<TableEnv> {
       types: ["slot_locked", "slot_refused", "slot_over"],
     },
     itself: { send: toDurableObject<FromTable>(this.env.TABLE, ({ msg }) => String(msg.table)), types: ["slot_passed"] },
-    announcements: { send: toAnnouncements(this.env), types: ["slot_unlocked"], ordering: "batch" },
+    announcements: {
+      send: toAnnouncements(this.env),
+      types: ["slot_unlocked"],
+      ordering: "batch",
+      expiresInSeconds: this.env.ANNOUNCEMENT_SECONDS ?? 86_400,
+    },
     projections: { send: toDurableObject(this.env.PROJECTIONS, () => PROJECTIONS), types: TABLE_EVENTS },
     // A dead letter holds up what comes after it: a number that is missing would never be right again.
     statistics: { send: toStatistics(this.env.STATISTICS), types: ["table_lock_placed", "slot_unlocked"], onDead: "hold" },
@@ -104,10 +112,12 @@ class TableBase extends DurableObject<TableEnv> {
 }
 
 /** The table's log is its history: everything is kept. */
-export class Table extends withTransactionalInbox(withTransactionalOutbox(TableBase, { ...OUTBOX, messages: FROM_TABLE, retain: "all" }), {
-  ...INBOX,
-  messages: TO_TABLE,
-}) {}
+export class Table extends withInspector(
+  withTransactionalInbox(withTransactionalOutbox(TableBase, { ...OUTBOX, messages: FROM_TABLE, retain: "all" }), {
+    ...INBOX,
+    messages: TO_TABLE,
+  }),
+) {}
 
 /** @throws what is no refusal. */
 function reasonOf(error: unknown): Refusal {

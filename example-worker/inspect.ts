@@ -1,0 +1,15 @@
+/** The inspector, at /outbox: what the outbox of a table or a booking is doing, and what can be done about it. */
+
+import { inspector } from "do-transactional-outbox/inspector";
+import type { Env } from "./restaurant.ts";
+
+/** This worker runs on the machine of the one who looks at it. One that is deployed has no such name: there, ask who it is instead. */
+const LOCAL = ["localhost", "127.0.0.1", "[::1]"];
+
+export function inspect(request: Request, env: Env): Promise<Response> {
+  const look = inspector({
+    namespaces: { TABLE: env.TABLE, BOOKING: env.BOOKING },
+    authorize: ({ url }) => (LOCAL.includes(new URL(url).hostname) ? "all" : null),
+  });
+  return look(request);
+}
