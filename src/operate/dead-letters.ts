@@ -5,7 +5,7 @@ import type { MessageMeta } from "../api/meta.js";
 import { type OutboxContext, untilWritable } from "../context.js";
 import { ownersOf } from "../log/ids.js";
 import { PAGE_ROWS, ROW_MESSAGE_BYTES, ROW_MESSAGES } from "../log/log.js";
-import type { Row } from "../storage/memory.js";
+import { NEVER, type Row } from "../storage/memory.js";
 import { digits, positionOf, type Read, readMessage, restored, type StoredMessage, type Stream } from "../storage/message.js";
 import { LAST_NUMBER, lanePrefix, numberedKey, stored } from "../storage/rows.js";
 import { idOf, type Scan } from "../storage/scan.js";
@@ -153,6 +153,22 @@ export function deadLettersOf(
     return new Map([...found].sort(([a], [b]) => a - b));
   }
 
+  /**
+   * What goes on with a letter that is put back: it is as if it had never been handed over, but for having broken its batch. Where the destination lets
+   * messages expire, its time begins anew, or it would be a dead letter again at once.
+   */
+  function redriven({ more: { id, as, version, key, headers, alone } }: Read): MessageMeta {
+    return {
+      ...(id !== undefined && { id }),
+      ...(as !== undefined && { as }),
+      ...(version !== undefined && { version }),
+      ...(key !== undefined && { key }),
+      ...(headers && { headers }),
+      ...(alone && { alone }),
+      ...(reader.expiresMs < NEVER && { from: store.now() }),
+    };
+  }
+
   /** Where letters with ordering keys belong. */
   async function insertionsOf(letters: readonly Read[]): Promise<Insertion[]> {
     const insertions: Insertion[] = [];
@@ -231,18 +247,6 @@ export function deadLettersOf(
       };
       await inSteps(undefined, plan, pick, deleted);
     },
-  };
-}
-
-/** What goes on with a letter that is put back: it is as if it had never been handed over, but for having broken its batch. */
-function redriven({ more: { id, as, version, key, headers, alone } }: Read): MessageMeta {
-  return {
-    ...(id !== undefined && { id }),
-    ...(as !== undefined && { as }),
-    ...(version !== undefined && { version }),
-    ...(key !== undefined && { key }),
-    ...(headers && { headers }),
-    ...(alone && { alone }),
   };
 }
 

@@ -65,6 +65,7 @@ async function close({ page }: Typist): Promise<void> {
 
 async function shoot({ page }: Typist, name: string, fullPage = false): Promise<void> {
   if (!process.env.SCREENSHOTS) return;
+  await page.evaluate(() => window.scrollTo(0, 0));
   await page.screenshot({ path: `docs/images/inspector-${name}.png`, fullPage });
 }
 

@@ -14,17 +14,23 @@ export function h(tag: string, attributes: Attributes = {}, ...children: readonl
   for (const child of children.flat()) {
     if (child !== false && child !== null && child !== undefined) element.append(child instanceof Node ? child : String(child));
   }
+  if (isField(element) && element.dataset.value !== undefined) element.value = element.dataset.value;
   return element;
 }
 
-/** Makes an element look as another one does, and keeps those of its descendants that stay, told apart by `data-key` or by their place. */
-export function morph(from: Element, to: Element): void {
+function isField(element: HTMLElement): element is HTMLInputElement | HTMLSelectElement {
+  return element instanceof HTMLInputElement || element instanceof HTMLSelectElement;
+}
+
+/**
+ * Makes an element look as another one does, and keeps those of its descendants that stay, told apart by `data-key` or by their place. A field keeps what
+ * someone has put into it until its `data-value` changes.
+ */
+export function morph(from: HTMLElement, to: HTMLElement): void {
+  const isSet = from.dataset.value !== to.dataset.value;
   for (const { name } of [...from.attributes]) if (!to.hasAttribute(name)) from.removeAttribute(name);
   for (const { name, value } of [...to.attributes]) if (from.getAttribute(name) !== value) from.setAttribute(name, value);
   if (from instanceof HTMLInputElement && from.type === "checkbox") from.checked = to.hasAttribute("checked");
-  // What someone is choosing stays as it is.
-  if (from instanceof HTMLSelectElement && document.activeElement === from) return;
-  if (from instanceof HTMLInputElement && from.type !== "checkbox") return;
   const left = new Set<ChildNode>(from.childNodes);
   let at: ChildNode | null = from.firstChild;
   for (const wanted of [...to.childNodes]) {
@@ -36,10 +42,11 @@ export function morph(from: Element, to: Element): void {
     left.delete(found);
     if (found === at) at = at.nextSibling;
     else from.insertBefore(found, at);
-    if (found instanceof Element) morph(found, wanted as Element);
+    if (found instanceof HTMLElement) morph(found, wanted as HTMLElement);
     else if (found.nodeValue !== wanted.nodeValue) found.nodeValue = wanted.nodeValue;
   }
   for (const node of left) node.remove();
+  if (isField(from) && isSet && to.dataset.value !== undefined) from.value = to.dataset.value;
 }
 
 function isSame(a: ChildNode, b: ChildNode): boolean {

@@ -57,10 +57,10 @@ function batchActions({ total, troubles }: FleetPage): Child[] {
 
 function filters(fleet: FleetPage | null): HTMLElement {
   const { filter, start } = state;
-  const option = (value: string, label: string, chosen: string): HTMLElement => h("option", { value, selected: value === chosen }, label);
+  const option = (value: string, label: string): HTMLElement => h("option", { value }, label);
   const troubles = (Object.keys(TROUBLES) as FleetTrouble[]).map((each) => {
     const number = fleet?.troubles[each];
-    return option(each, number === undefined ? TROUBLES[each] : `${TROUBLES[each]} (${count(number)})`, filter.trouble);
+    return option(each, number === undefined ? TROUBLES[each] : `${TROUBLES[each]} (${count(number)})`);
   });
   const destinations = [...new Set([...(fleet?.destinations ?? []), ...(filter.destination ? [filter.destination] : [])])];
   return h(
@@ -70,18 +70,23 @@ function filters(fleet: FleetPage | null): HTMLElement {
       "label",
       { class: "field" },
       "Search",
-      h("input", { name: "search", type: "search", maxlength: 256, value: filter.search, placeholder: "Name or id" }),
+      h("input", { name: "search", type: "search", maxlength: 256, "data-value": filter.search, placeholder: "Name or id" }),
     ),
-    h("label", { class: "field" }, "Trouble", h("select", { name: "trouble" }, option("", "any", filter.trouble), ...troubles)),
+    h(
+      "label",
+      { class: "field" },
+      "Trouble",
+      h("select", { name: "trouble", "data-value": filter.trouble }, option("", "any"), ...troubles),
+    ),
     h(
       "label",
       { class: "field" },
       "Destination",
       h(
         "select",
-        { name: "destination" },
-        option("", "any", filter.destination),
-        ...destinations.map((each) => option(each, short(each, 40), filter.destination)),
+        { name: "destination", "data-value": filter.destination },
+        option("", "any"),
+        ...destinations.map((each) => option(each, short(each, 40))),
       ),
     ),
     h(
@@ -90,9 +95,9 @@ function filters(fleet: FleetPage | null): HTMLElement {
       "Namespace",
       h(
         "select",
-        { name: "namespace" },
-        option("", "any", filter.namespace),
-        ...(start?.namespaces ?? []).map((each) => option(each, short(each, 40), filter.namespace)),
+        { name: "namespace", "data-value": filter.namespace },
+        option("", "any"),
+        ...(start?.namespaces ?? []).map((each) => option(each, short(each, 40))),
       ),
     ),
     h("button", { type: "submit" }, "Filter"),
@@ -108,8 +113,8 @@ function progress(batch: FleetBatch): HTMLElement {
     failed > 0 && `${count(failed)} failed`,
   ];
   return h(
-    "section",
-    { class: "batch", "data-key": id, "aria-label": `Batch: ${action}` },
+    "div",
+    { class: "batch", role: "group", "data-key": id, "aria-label": `Batch ${short(id, 40)}: ${action}` },
     h(
       "div",
       {},

@@ -17,8 +17,8 @@ export function headerView(): HTMLElement {
       { class: "find", "data-do": "find", role: "search", "aria-label": "Find an object" },
       h(
         "select",
-        { name: "namespace", "aria-label": "Namespace" },
-        ...namespaces.map((each) => h("option", { value: each, selected: each === object?.namespace }, short(each, 40))),
+        { name: "namespace", "aria-label": "Namespace", "data-value": namespaces.length > 0 ? (object?.namespace ?? namespaces[0]) : null },
+        ...namespaces.map((each) => h("option", { value: each }, short(each, 40))),
       ),
       h("input", {
         name: "object",
@@ -28,7 +28,7 @@ export function headerView(): HTMLElement {
         required: true,
         autocomplete: "off",
         spellcheck: "false",
-        value: object ? (object.name ?? object.id ?? "") : "",
+        "data-value": object ? (object.name ?? object.id ?? "") : "",
       }),
       h("button", { type: "submit", class: "primary" }, "Open"),
     ),

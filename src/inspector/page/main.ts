@@ -41,9 +41,6 @@ function moved(): void {
   state.messages = state.log = state.fleet = null;
   state.problem = null;
   render();
-  // The fields keep what someone types into them, so they are told of another address.
-  const field = document.querySelector<HTMLInputElement>(".find input");
-  if (field && isOther) field.value = state.object?.name ?? state.object?.id ?? "";
   void refresher.now();
 }
 

@@ -52,7 +52,12 @@ function objectActions({ destinations }: InspectorOverview): Child[] {
       : may("pause") && button("Pause all", "ask", { "data-action": "pause" }),
     may("redrive") &&
       dead > 0 &&
-      button("", "ask", { "data-action": "redrive", class: "primary" }, `Redrive all ${counted(dead, "dead letter")}`),
+      button(
+        "",
+        "ask",
+        { "data-action": "redrive", class: "primary" },
+        dead === 1 ? "Redrive 1 dead letter" : `Redrive all ${counted(dead, "dead letter")}`,
+      ),
   ];
 }
 
