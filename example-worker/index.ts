@@ -1,6 +1,7 @@
 /** The worker: a few JSON routes over the objects, and the consumer of the queue. The page itself is in public/. */
 
 import { consumeQueue } from "do-transactional-outbox/inbox";
+import { relayLog } from "do-transactional-outbox/log";
 import { Booking } from "./booking.ts";
 import { BadInput, parseBookingId, parseDown, parseTable, parseWish, SLOTS } from "./input.ts";
 import { inspect } from "./inspect.ts";
@@ -58,6 +59,8 @@ async function route(request: Request, env: Env): Promise<Response> {
       const obstacle = await table.change(action);
       return obstacle === null ? Response.json(await table.state()) : refuse(409, obstacle);
     }
+    case "GET /log":
+      return relayLog(request, tableObject(env, parseTable(which, env.TABLE_COUNT)));
     case "POST /projections": {
       if (which !== "drop" && which !== "rebuild") break;
       await theProjections(env)[which]();

@@ -6,6 +6,7 @@ import { toDurableObject } from "do-transactional-outbox/destinations";
 import { aggregate } from "do-transactional-outbox/event-sourcing";
 import { type OutboxEnvelope, withTransactionalInbox } from "do-transactional-outbox/inbox";
 import { withInspector } from "do-transactional-outbox/inspector";
+import { serveLog, withLogRelay } from "do-transactional-outbox/log";
 import { type AnnouncementsEnv, toAnnouncements } from "./announcements.ts";
 import type { Booking } from "./booking.ts";
 import { healthOf } from "./health.ts";
@@ -97,6 +98,11 @@ class TableBase extends DurableObject<TableEnv> {
     }
   }
 
+  /** The table's log. Everybody may read it, as everything here. */
+  override fetch(request: Request): Promise<Response> {
+    return serveLog(request, { source: this.env.OUTBOX_MANAGER, authorize: () => true });
+  }
+
   async state(): Promise<TableState & Health> {
     const { state } = await this.#table.load(this.ctx.storage);
     const locks = Object.entries(state.locks).map(([slot, lock]) => ({ slot, ...lock }));
@@ -111,13 +117,11 @@ class TableBase extends DurableObject<TableEnv> {
   }
 }
 
-/** The table's log is its history: everything is kept. */
-export class Table extends withInspector(
-  withTransactionalInbox(withTransactionalOutbox(TableBase, { ...OUTBOX, messages: FROM_TABLE, retain: "all" }), {
-    ...INBOX,
-    messages: TO_TABLE,
-  }),
-) {}
+const WithOutbox = withTransactionalOutbox(TableBase, { ...OUTBOX, messages: FROM_TABLE, retain: "all" });
+const WithBoth = withTransactionalInbox(WithOutbox, { ...INBOX, messages: TO_TABLE });
+
+/** The table's log is its history: everything is kept. Those who follow it do not keep the table in memory. */
+export class Table extends withLogRelay(withInspector(WithBoth)) {}
 
 /** @throws what is no refusal. */
 function reasonOf(error: unknown): Refusal {

@@ -180,7 +180,7 @@ export const LOG_HTTP: readonly Mutation[] = [
     name: "a relayed stream goes on when its connection is broken",
     file: "log-http/growth.ts",
     within: "growthOf",
-    find: 'socket.addEventListener("close", over);',
+    find: "isOver = true;",
     replace: "",
     finders: [relayed("ends its streams")],
   },

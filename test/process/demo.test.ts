@@ -97,6 +97,23 @@ describe("npm start on a port that is taken", () => {
     expect(judge(await report())).toMatchObject({ waiting: 0, dead: 0, doubleBooked: [], atOdds: [], misprojected: [] });
   });
 
+  it("shows the log of a table live", async () => {
+    const end = new AbortController();
+    const { body } = await fetch(`${url}/log/7?offset=-1&live=sse`, { signal: end.signal });
+    let text = "";
+    const write = (part: string): void => {
+      text += part;
+    };
+    void body
+      ?.pipeThrough(new TextDecoderStream())
+      .pipeTo(new WritableStream({ write }))
+      .catch(() => {});
+    await until(async () => text.includes("table_added"));
+    const id = await book(7, "18:30");
+    await until(async () => text.includes(`{"type":"table_lock_placed","bookingId":"${id}"`));
+    end.abort();
+  });
+
   it("keeps announcements while the queue is down, and delivers them afterwards", async () => {
     await send("POST", "/outage", { down: true });
     const id = await book(5, "20:00");
