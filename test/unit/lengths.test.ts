@@ -78,3 +78,14 @@ it("no function is longer than a screen", () => {
   expect(lengths.length).toBeGreaterThan(500);
   expect(lengths.filter(({ lines }) => lines > MOST_LINES_OF_A_FUNCTION)).toEqual([]);
 });
+
+/** The example is read from top to bottom by someone who is deciding. */
+const MOST_LINES_OF_THE_EXAMPLE = 120;
+
+it("no file of the example is longer than is read at a sitting, and none reaches into the source", () => {
+  const example = readdirSync("example-worker", { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
+  const texts = example.map((name) => ({ name, text: readFileSync(`example-worker/${name}`, "utf8") }));
+  expect(texts.length).toBeGreaterThan(15);
+  expect(texts.filter(({ text }) => text.split("\n").length - 1 > MOST_LINES_OF_THE_EXAMPLE).map(({ name }) => name)).toEqual([]);
+  expect(texts.filter(({ text }) => text.includes("/src/")).map(({ name }) => name)).toEqual([]);
+});
