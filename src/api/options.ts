@@ -75,7 +75,8 @@ export interface OutboxOptions<B extends string = string, S extends MessageSchem
    * How long a delivery may go unrecorded, in seconds, with `dispatch: "immediate"`: it is recorded together with what is written next, a put as a rule, or
    * by itself when this time is over. So a message of a steady stream costs one row in place of two. A crash in that time repeats what was delivered in it,
    * with the same ids; what failed, was set aside or became a dead letter is recorded at once. A timer keeps the object in memory meanwhile.
-   * Default 0 (at once), at most 10, the time for which the platform keeps an idle object in memory.
+   * Default 0 (at once), at most 60: the platform keeps an object that has a timer in memory for at least 70 s (Durable Objects lifecycle page). Without
+   * effect with `dispatch: "alarm"`, where each alarm both delivers and records: to put the record off would cost another alarm.
    */
   settleWithinSeconds?: number;
   /** Called for everything that an operator would count. What it throws is ignored; what it returns is not awaited. */
@@ -130,7 +131,7 @@ const NUMBERS: Record<string, Spec> = {
   maxPending: [NEVER, 1, 1e9, 1],
   expiresInSeconds: [0, 0.001, 315_360_000],
   idempotencySeconds: [300, 0, WEEK_SECONDS],
-  settleWithinSeconds: [0, 0, 10],
+  settleWithinSeconds: [0, 0, 60],
 };
 /** About nine hours for a failing message: 2 s doubling to 2,048 s (4,094 s and jitter), then eight times an hour. */
 const RETRY_NUMBERS: Record<string, Spec> = {
@@ -168,16 +169,12 @@ export function settings(options: OutboxOptions = {}): ClassSettings {
     onEvent,
     ...given
   } = known("options", options, OPTIONS);
-  const numbers = filled("options", given, NUMBERS) as unknown as Pick<
-    ClassSettings,
-    "batchSize" | "timeoutSeconds" | "maxPending" | "expiresInSeconds" | "idempotencySeconds" | "settleWithinSeconds"
-  >;
+  type Given = "batchSize" | "timeoutSeconds" | "maxPending" | "expiresInSeconds" | "idempotencySeconds" | "settleWithinSeconds";
+  const numbers = filled("options", given, NUMBERS) as Record<Given, number>;
   const policy = policyOf("options.retry", retry);
   if (typeof binding !== "string" || !binding) throw expected("options.binding", "a name", binding);
   if (dispatch !== "alarm" && dispatch !== "immediate") throw expected("options.dispatch", '"alarm" or "immediate"', dispatch);
-  // Each alarm delivers and records: to put the record off would cost another alarm.
-  if (numbers.settleWithinSeconds > 0 && dispatch === "alarm")
-    throw expected("options.settleWithinSeconds", '0 without dispatch: "immediate"', numbers.settleWithinSeconds);
+  if (dispatch === "alarm") numbers.settleWithinSeconds = 0;
   checkOrdering("options.ordering", ordering);
   checkOnDead("options.onDead", onDead);
   if (onEvent && typeof onEvent !== "function") throw expected("options.onEvent", "a function", onEvent);

@@ -19,7 +19,7 @@ const world = fc.record({
   parameters: fc.constantFrom(1 as const, 2 as const),
   immediate: fc.boolean(),
   /** How long a delivery may go unrecorded, with `dispatch: "immediate"`. */
-  settleWithinSeconds: fc.constantFrom(0, 0, 1, 10),
+  settleWithinSeconds: fc.constantFrom(0, 0, 1, 30),
   /** How late the platform's alarms are: mostly not at all. */
   alarms: fc.constantFrom<Lateness[]>("punctual", "punctual", "punctual", "late", "random", "very late"),
   commits: fc.constantFrom("quick" as const, "slow" as const),
