@@ -2,6 +2,7 @@
 
 import type { MessageSchemas, MessagesOf, OutboxPutOptions } from "do-transactional-outbox";
 import { z } from "zod";
+import type { TableEvent } from "./states.ts";
 
 /** Every message says which booking it is about, and where. */
 const subject = z.object({ bookingId: z.string(), table: z.number().int(), slot: z.string() });
@@ -27,7 +28,6 @@ export const PROJECTED = {
   table_lock_placed: subject.extend({ until: z.number() }),
   ...TABLE_ANNOUNCEMENTS,
 } satisfies MessageSchemas;
-export type TableEvent = MessagesOf<typeof PROJECTED>;
 export const TABLE_EVENTS = Object.keys(PROJECTED) as TableEvent["type"][];
 
 /** From a booking to its table. */

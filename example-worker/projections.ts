@@ -2,9 +2,9 @@
 
 import { DurableObject } from "cloudflare:workers";
 import { type OutboxEnvelope, withTransactionalInbox } from "do-transactional-outbox/inbox";
-import { PROJECTED, type TableEvent } from "./messages.ts";
+import { PROJECTED } from "./messages.ts";
 import { INBOX } from "./settings.ts";
-import type { Projected, TableStatus } from "./states.ts";
+import type { Projected, TableEvent, TableStatus } from "./states.ts";
 import type { Table } from "./table.ts";
 import { evolve, initialState, type TableNow } from "./table-decider.ts";
 

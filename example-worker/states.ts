@@ -1,7 +1,5 @@
 /** The restaurant as seen from outside: bookings, tables, and the contents of their outboxes. */
 
-import type { TableEvent } from "./messages.ts";
-
 /** Which booking, and where. Every message contains it, too. */
 export interface Subject {
   readonly bookingId: string;
@@ -60,6 +58,12 @@ export interface Health {
   readonly dead: number;
   readonly breaker: "closed" | "open";
 }
+
+/** What happens to a table: its events, of which its state is made. Their schemas are in messages.ts. */
+export type TableEvent =
+  | { readonly type: "table_added" | "table_removed" | "table_opened" | "table_closed"; readonly table: number }
+  | ({ readonly type: "table_lock_placed"; readonly until: number } & Subject)
+  | ({ readonly type: "slot_unlocked"; readonly reason: Release } & Subject);
 
 /** A page of a table's history. */
 export interface History {

@@ -2,8 +2,7 @@
 
 import type { OutboxMessage } from "do-transactional-outbox";
 import type { Destination } from "do-transactional-outbox/destinations";
-import type { TableEvent } from "./messages.ts";
-import type { SlotStatistics } from "./states.ts";
+import type { SlotStatistics, TableEvent } from "./states.ts";
 
 type Counted = Extract<TableEvent, { type: "table_lock_placed" | "slot_unlocked" }>;
 

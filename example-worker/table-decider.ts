@@ -1,7 +1,6 @@
 /** What a table decides, and what its events make of it: the aggregate's own code, which knows of no storage and no message. Pure. */
 
-import type { TableEvent } from "./messages.ts";
-import type { Lock, Release, TableStatus } from "./states.ts";
+import type { Lock, Release, TableEvent, TableStatus } from "./states.ts";
 
 /** What can be asked of a table. */
 export type TableCommand =

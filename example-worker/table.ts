@@ -1,35 +1,17 @@
 /** One table: an event-sourced aggregate. It locks each of its slots for one booking, frees it again, and tells everyone who follows it. */
 
 import { DurableObject } from "cloudflare:workers";
-import { type OutboxDestinations, type OutboxManager, type OutboxTransaction, withTransactionalOutbox } from "do-transactional-outbox";
-import { toDurableObject } from "do-transactional-outbox/destinations";
+import { type OutboxTransaction, withTransactionalOutbox } from "do-transactional-outbox";
 import { aggregate } from "do-transactional-outbox/event-sourcing";
 import { type OutboxEnvelope, withTransactionalInbox } from "do-transactional-outbox/inbox";
 import { withInspector } from "do-transactional-outbox/inspector";
 import { serveLog, withLogRelay } from "do-transactional-outbox/log";
-import { type AnnouncementsEnv, toAnnouncements } from "./announcements.ts";
-import type { Booking } from "./booking.ts";
 import { healthOf } from "./health.ts";
-import { FROM_TABLE, type FromTable, inOrder, type LockSlot, TABLE_EVENTS, type TableEvent, TO_TABLE, type ToTable } from "./messages.ts";
-import { PROJECTIONS, type Projections } from "./projections.ts";
+import { FROM_TABLE, type FromTable, inOrder, type LockSlot, TABLE_EVENTS, TO_TABLE, type ToTable } from "./messages.ts";
 import { INBOX, OUTBOX } from "./settings.ts";
-import type { Health, History, Refusal, TableState } from "./states.ts";
-import { toStatistics } from "./statistics.ts";
+import type { Health, History, Refusal, TableEvent, TableState } from "./states.ts";
 import * as decider from "./table-decider.ts";
-
-interface TableEnv extends AnnouncementsEnv {
-  OUTBOX_MANAGER: OutboxManager<FromTable>;
-  BOOKING: DurableObjectNamespace<Booking>;
-  TABLE: DurableObjectNamespace<Table>;
-  PROJECTIONS: DurableObjectNamespace<Projections>;
-  STATISTICS: D1Database;
-  /** The tables that exist from the beginning: numbers 1 to this. */
-  TABLE_COUNT: number;
-  /** How long a slot stays locked, in seconds. */
-  SLOT_SECONDS: number;
-  /** An announcement that the queue has not taken in so many seconds is a dead letter. Default: a day. */
-  ANNOUNCEMENT_SECONDS?: number;
-}
+import { type TableEnv, tableDestinations } from "./table-destinations.ts";
 
 class TableBase extends DurableObject<TableEnv> {
   readonly #number = Number(this.ctx.id.name);
@@ -39,23 +21,7 @@ class TableBase extends DurableObject<TableEnv> {
     messageOptions: () => inOrder("events"),
   });
 
-  /** Who gets what. Each has its own place in the table's log, so that one that is down holds up no other. */
-  destinations = {
-    booking: {
-      send: toDurableObject<FromTable & { bookingId: string }>(this.env.BOOKING, ({ msg }) => msg.bookingId),
-      types: ["slot_locked", "slot_refused", "slot_over"],
-    },
-    itself: { send: toDurableObject<FromTable>(this.env.TABLE, ({ msg }) => String(msg.table)), types: ["slot_passed"] },
-    announcements: {
-      send: toAnnouncements(this.env),
-      types: ["slot_unlocked"],
-      ordering: "batch",
-      expiresInSeconds: this.env.ANNOUNCEMENT_SECONDS ?? 86_400,
-    },
-    projections: { send: toDurableObject(this.env.PROJECTIONS, () => PROJECTIONS), types: TABLE_EVENTS },
-    // A dead letter holds up what comes after it: a number that is missing would never be right again.
-    statistics: { send: toStatistics(this.env.STATISTICS), types: ["table_lock_placed", "slot_unlocked"], onDead: "hold" },
-  } satisfies OutboxDestinations<FromTable>;
+  destinations = tableDestinations(this.env);
 
   constructor(ctx: DurableObjectState, env: TableEnv) {
     super(ctx, env);

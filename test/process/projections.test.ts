@@ -136,6 +136,17 @@ describe("the catalogue and the calendar", () => {
   });
 });
 
+describe("a stream of Emmett's event store", () => {
+  it("takes the commands of a worker over RPC, each on what the others have left, and keeps them through a kill", async () => {
+    const { body } = await restaurant.request<object>("POST", "/carts/a", [4, 4, 4]);
+    expect(body).toEqual({ ends: ["The cart is full.", "version 1", "version 2"], conflict: true, version: 2, counts: [4, 4] });
+    await restaurant.killAndRestart();
+    expect((await restaurant.request<object>("POST", "/carts/a", [1, 1])).body).toEqual({
+      ...{ ends: ["version 3", "version 4"], conflict: true, version: 4, counts: [4, 4, 1, 1] },
+    });
+  });
+});
+
 async function calendarOf(number: number): Promise<string[]> {
   return (await restaurant.report()).projected.calendar.filter(({ table }) => table === number).map(({ bookingId }) => bookingId);
 }

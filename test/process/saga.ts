@@ -1,8 +1,7 @@
 /** The example's restaurant seen from outside: guests, tables, messages as they are heard, and a runtime that can be killed. */
 import { type Request as MiniflareRequest, Response as MiniflareResponse } from "miniflare";
 import { expect } from "vitest";
-import type { TableEvent } from "../../example-worker/messages.ts";
-import type { BookingState, Health, Projected, Report, SlotStatistics, TableState } from "../../example-worker/states.ts";
+import type { BookingState, Health, Projected, Report, SlotStatistics, TableEvent, TableState } from "../../example-worker/states.ts";
 import { evolve, initialState } from "../../example-worker/table-decider.ts";
 import { judge, type Verdict } from "../../example-worker/verdict.ts";
 import { PATIENCE_SECONDS } from "../support/patience.ts";
@@ -69,7 +68,7 @@ export class Restaurant {
       compatibilityDate: "2026-07-01",
       durableObjectsPersist: this.#folder,
       durableObjects: Object.fromEntries(
-        ["Booking", "Table", "Ledger", "Projections"].map((className) => [className.toUpperCase(), { className, useSQLite: true }]),
+        ["Booking", "Table", "Ledger", "Projections", "Cart"].map((className) => [className.toUpperCase(), { className, useSQLite: true }]),
       ),
       d1Databases: { STATISTICS: "statistics" },
       d1Persist: this.#folder,

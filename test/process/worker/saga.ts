@@ -2,6 +2,7 @@
 import type { DurableObject } from "cloudflare:workers";
 import example, { Booking, type Env, Ledger, Projections, Table } from "../../../example-worker/index.ts";
 import type { InboxOutcome, InboxReceiver, OutboxEnvelope } from "../../../src/inbox/index.ts";
+import { addTo, Cart } from "./carts.ts";
 
 /** What a call of `receiveMessages` is told to do. */
 export interface Order {
@@ -70,7 +71,7 @@ const HeardTable: Heard = heardBy(
 const HeardLedger: Heard = heardBy("ledger", Ledger);
 const HeardProjections: Heard = heardBy("projections", Projections);
 
-export { HeardBooking as Booking, HeardLedger as Ledger, HeardProjections as Projections, HeardTable as Table };
+export { Cart, HeardBooking as Booking, HeardLedger as Ledger, HeardProjections as Projections, HeardTable as Table };
 
 /** All events of a table, a page after the other. */
 async function historyOf(table: Pick<DurableObjectStub<Table>, "history">): Promise<unknown[]> {
@@ -86,8 +87,9 @@ async function historyOf(table: Pick<DurableObjectStub<Table>, "history">): Prom
 export default {
   ...example,
   /** `GET /history/3` shows all events of a table. `POST /inject/table/3` hands messages that the test has made itself to an object's inbox. */
-  async fetch(request: Request, env: Env): Promise<Response> {
+  async fetch(request: Request, env: Env & { CART: DurableObjectNamespace<Cart> }): Promise<Response> {
     const [, inject, kind, name = ""] = new URL(request.url).pathname.split("/");
+    if (inject === "carts") return Response.json(await addTo(env.CART, kind ?? "", await request.json()));
     if (inject === "history") return Response.json(await historyOf(env.TABLE.getByName(kind ?? "")));
     if (inject !== "inject") return example.fetch(request, env);
     const stub = kind === "table" ? env.TABLE.getByName(name) : env.BOOKING.getByName(name);
