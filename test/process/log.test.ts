@@ -1,4 +1,4 @@
-/** Tails that wait, on the platform's own hibernation: an object that nobody calls leaves memory although its log is followed. */
+/** The log on the platform itself: tails that wait while the object hibernates, and writers that race for a number over RPC. */
 import type { MiniflareOptions } from "miniflare";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { BACKENDS, bundled, folder, launch, sleep, until } from "./harness.ts";
@@ -11,9 +11,9 @@ let origin = "";
 let end: (() => Promise<void>) | undefined;
 beforeAll(async () => {
   const { miniflare, url } = await launch({
-    name: "relay",
+    name: "log",
     modules: true,
-    script: await bundled("relay.ts"),
+    script: await bundled("log.ts"),
     compatibilityDate: "2026-07-01",
     durableObjectsPersist: folder(),
     durableObjects: { SQLITE: { className: "SqliteFeed", useSQLite: true }, KV: { className: "KvFeed", useSQLite: false } },
@@ -22,6 +22,15 @@ beforeAll(async () => {
   end = () => miniflare.dispose();
 });
 afterAll(() => end?.());
+
+/** What has become of a write that knew the last message. */
+interface Attempt {
+  readonly writer: string;
+  readonly expectedSequence: number;
+  readonly sequence?: number;
+  readonly code?: string;
+  readonly actual?: number;
+}
 
 interface Follower {
   /** The numbers that have come. */
@@ -84,5 +93,21 @@ describe.concurrent.each(BACKENDS)("a log on a %s-backed object", (backend) => {
     await fetch(`${origin}/${backend}/crash/${relayed}`);
     await until(() => followers.every(({ isOver }) => isOver));
     stop.abort();
+  });
+
+  it("lets exactly one of a thousand attempts at once win each number", async () => {
+    const name = `attempts-${backend}`;
+    const attempts = (await (await fetch(`${origin}/${backend}/attempts/${name}?n=1000`)).json()) as Attempt[];
+    expect(attempts).toHaveLength(1000);
+    const wins = attempts.filter(({ sequence }) => sequence !== undefined).sort((a, b) => Number(a.sequence) - Number(b.sequence));
+    expect(wins.map(({ sequence }) => sequence)).toEqual(wins.map((_, i) => i + 1));
+    expect(wins.every(({ sequence, expectedSequence }) => sequence === expectedSequence + 1)).toBe(true);
+    for (const { sequence, code, expectedSequence, actual } of attempts) {
+      if (sequence === undefined) expect([code, actual !== expectedSequence]).toEqual(["sequence_conflict", true]);
+    }
+    // Calls of one stub arrive in order: whoever is ahead wins, until both have tried for the last number.
+    expect(wins).toHaveLength(100);
+    const log = (await (await fetch(`${origin}/${backend}/relayed/${name}`)).json()) as { writer: string }[];
+    expect(log.map(({ writer }) => writer)).toEqual(wins.map(({ writer }) => writer));
   });
 });

@@ -1,4 +1,4 @@
-/** Feeds whose readers are relayed by the worker, and others that the object serves by itself. */
+/** Logs that are served by their objects and relayed by the worker, and written to by several at once. */
 import { DurableObject } from "cloudflare:workers";
 import { type OutboxManager, withTransactionalOutbox } from "../../../src/index.ts";
 import { relayLog, serveLog, withLogRelay } from "../../../src/log-http/index.ts";
@@ -7,6 +7,14 @@ interface Env {
   readonly SQLITE: DurableObjectNamespace<FeedBase>;
   readonly KV: DurableObjectNamespace<FeedBase>;
   readonly OUTBOX_MANAGER: OutboxManager;
+}
+
+interface Attempt {
+  readonly writer: string;
+  readonly expectedSequence: number;
+  readonly sequence?: number;
+  readonly code?: string | undefined;
+  readonly actual?: number | undefined;
 }
 
 /** How often each object was constructed. It outlives the objects, as the isolate does. */
@@ -23,6 +31,17 @@ class FeedBase extends DurableObject<Env> {
 
   put(n: number): Promise<unknown> {
     return this.env.OUTBOX_MANAGER.send({ n });
+  }
+
+  /** A write that knows the last message. Resolves to the number that it has won, or to what it has lost to. */
+  async attempt(writer: string, expectedSequence: number): Promise<Attempt> {
+    try {
+      const { sequence } = await this.env.OUTBOX_MANAGER.send({ writer }, { expectedSequence });
+      return { writer, expectedSequence, sequence };
+    } catch (error) {
+      const { code, actual } = error as { code?: string; actual?: number };
+      return { writer, expectedSequence, code, actual };
+    }
   }
 
   crash(): void {
@@ -43,6 +62,13 @@ export default {
     const [, backend, how, name = ""] = pathname.split("/");
     if (how === "starts") return new Response(String(starts.get(name) ?? 0));
     const stub = (backend === "sqlite" ? env.SQLITE : env.KV).getByName(name);
+    if (how === "attempts") {
+      // Two writers, each with a stub of its own, and all of it under way before the first answer.
+      const stubs = [stub, (backend === "sqlite" ? env.SQLITE : env.KV).getByName(name)];
+      const expected = Array.from({ length: Number(searchParams.get("n")) / 2 }, (_, i) => Math.floor(i / 5));
+      const attempts = expected.flatMap((n) => stubs.map((writer, i) => writer.attempt(`writer ${i}`, n)));
+      return Response.json(await Promise.all(attempts));
+    }
     if (how === "crash") return new Response(String(await stub.crash().catch(String)));
     if (request.method === "POST") return Response.json(await stub.put(Number(searchParams.get("n"))));
     return how === "direct" ? stub.fetch(request) : relayLog(request, stub);
