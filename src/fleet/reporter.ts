@@ -39,7 +39,7 @@ const TIMEOUT_MS = 10_000;
 /** Delivery waits for a report no longer than this, in milliseconds: one that takes longer goes on beside it. */
 const PATIENCE_MS = 1000;
 /** What is stuck is looked at again after `stuckMs`, doubling up to this, in milliseconds. */
-const LONGEST_LOOK_MS = 3_600_000;
+const LONGEST_LOOK_MS = 86_400_000;
 /** Looks are at least so far apart, in milliseconds. */
 const LEAST_LOOK_MS = 10_000;
 
@@ -205,6 +205,10 @@ export function reporterOf(core: Core, settings: FleetReportSettings, send: (rep
     // The registry has a later one, of a clock that was ahead: the next report goes beyond that.
     if (receipt.version > version) keep({ ...before, told: UNKNOWN, version: receipt.version, due: store.now() });
     else keep({ ...before, told: signature, version });
+    // Something has changed: what was stuck may not be so any more.
+    const { stuck, look = NEVER } = state();
+    if (stuck) keep({ ...state(), look: Math.min(look, store.now() + stuckMs) });
+    looks = 0;
     const saved = store.saveHeader();
     void alarm.setWake(delivery.nextWake());
     await saved;

@@ -59,7 +59,8 @@ export function boxOf(story: Story, parameters: 1 | 2): ObjectClass<Box> {
   // One that can't settle a single message may have several of a key in a call.
   const [cls, ordering] = parameters === 1 ? ([One, "batch"] as const) : ([Two, "strict"] as const);
   const Wrapped = withTransactionalOutbox(cls as never, { ...story.options, ordering }) as unknown as Handling;
-  return around(story.wrapper, Wrapped) as unknown as ObjectClass<Box>;
+  const Reporting = story.registry?.around(Wrapped as never) ?? Wrapped;
+  return around(story.wrapper, Reporting as never) as unknown as ObjectClass<Box>;
 }
 
 /** A class with both handlers, as its subclass sees it. */

@@ -26,6 +26,7 @@ const world = fc.record({
   deadMessage: fc.constantFrom(null, null, "writes" as const, "sends" as const, "throws" as const),
   deadLetters: fc.constantFrom(null, null, null, { max: 2 }, { expiresInSeconds: 10 }, { max: 3, expiresInSeconds: 60 }),
   onDead: fc.constantFrom("continue" as const, "continue" as const, "hold" as const),
+  reports: fc.boolean(),
   wrapping: fc.constantFrom("none" as const, "none" as const, "super" as const, "constructor" as const),
   seed: fc.integer({ min: 1, max: 1000 }),
 });

@@ -41,6 +41,7 @@ export async function finish(story: Story): Promise<string[]> {
   for (const row of withoutLetter(story)) story.wrong.push(`a row is left: ${row.slice(2)}`);
   if (rows - dead.length - others.length > 1)
     story.wrong.push(`${rows - dead.length - others.length} rows are left where one marker may be`);
+  if (story.registry) story.wrong.push(...story.registry.wrongIn(story.durable));
   story.own.ended();
   const told = {
     promised: story.promised,

@@ -8,6 +8,7 @@ import { type DeadEnd, DeadMessages } from "./dead.ts";
 import { Destination, type Msg } from "./destination.ts";
 import { type Durable, misplaced, readDisk, readRows, wakeFor } from "./durable.ts";
 import { OwnAlarm } from "./own.ts";
+import { Registry } from "./reporting.ts";
 import { type Call, type Choice, Died, World } from "./world.ts";
 
 export interface Setting extends Choice {
@@ -18,6 +19,8 @@ export interface Setting extends Choice {
   readonly wrapping?: Wrapping;
   /** How calls of the class's `deadMessage` end; it has none where nothing is said. */
   readonly deadMessage?: DeadEnd | null;
+  /** It reports to a registry. */
+  readonly reports?: boolean;
 }
 
 export type Body<R> = (outbox: OutboxManager<Msg>, storage: DurableObjectStorage, ctx: DurableObjectState) => Promise<R>;
@@ -39,6 +42,7 @@ export class Story {
   readonly own: OwnAlarm;
   readonly wrapper: Wrapper;
   readonly dead: DeadMessages;
+  readonly registry: Registry | null;
   readonly promised: Map<number, Promised> = new Map();
   /** What each message is called by the outbox, as far as a receipt told. */
   readonly ids: Map<number, string> = new Map();
@@ -104,9 +108,10 @@ export class Story {
     if (type === "unreadable") this.wrong.push("a row could not be read");
   }
 
-  constructor({ options = {}, parameters = 2, wrapping = "none", deadMessage = null, ...choice }: Setting) {
+  constructor({ options = {}, parameters = 2, wrapping = "none", deadMessage = null, reports = false, ...choice }: Setting) {
     this.wrapper = new Wrapper(wrapping, this.wrong);
     this.dead = new DeadMessages(this, deadMessage);
+    this.registry = reports ? new Registry() : null;
     this.options = { ...OPTIONS, onEvent: (event) => this.#told(event), ...options };
     this.world = new World<Box>(choice, () => {
       this.batchSize = Math.max(this.batchSize, this.options.batchSize ?? 100);

@@ -3,6 +3,7 @@ import { ALARMS } from "./alarms.ts";
 import { DEAD } from "./dead.ts";
 import { DELIVERY } from "./delivery.ts";
 import { EVENT_SOURCING } from "./event-sourcing.ts";
+import { FLEET } from "./fleet.ts";
 import { FOUND } from "./found.ts";
 import { LIMITS } from "./limits.ts";
 import { LOG } from "./log.ts";
@@ -29,6 +30,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...MESSAGES,
   ...PULL,
   ...PURE,
+  ...FLEET,
   ...FOUND,
   ...READERS,
   ...REPORTS,
