@@ -5,6 +5,7 @@ import { DELIVERY } from "./delivery.ts";
 import { EVENT_SOURCING } from "./event-sourcing.ts";
 import { FLEET } from "./fleet.ts";
 import { FOUND } from "./found.ts";
+import { INSPECTOR } from "./inspector.ts";
 import { LIMITS } from "./limits.ts";
 import { LOG } from "./log.ts";
 import { LOG_HTTP } from "./log-http.ts";
@@ -24,6 +25,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...DEAD,
   ...ALARMS,
   ...LIMITS,
+  ...INSPECTOR,
   ...LOG,
   ...LOG_HTTP,
   ...EVENT_SOURCING,

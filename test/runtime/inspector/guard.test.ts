@@ -1,6 +1,6 @@
 /** Who gets into the inspector, and what it makes of requests that are wrong: no request does or shows anything that it should not. */
 import { describe, expect, it } from "vitest";
-import { type InspectorOptions, inspector } from "../../../src/inspector/index.ts";
+import { type InspectorOptions, inspector, withInspector } from "../../../src/inspector/index.ts";
 import { answered, ask, desk, NAMESPACES, POST } from "../support/inspected.ts";
 
 const ROUTES = ["start", "object", "messages", "message", "log", "act", "fleet", "batches", "batch", "stop", "resume"];
@@ -203,6 +203,37 @@ describe("what is wrong", () => {
       expect(await stub.inspectOutbox(question as never)).toMatchObject({ ok: false, code: "invalid", error: expect.any(String) });
     }
     expect(await stub.inspectOutbox({ action: "pause", destination: "toString" })).toMatchObject({ ok: false, code: "gone" });
+  });
+});
+
+describe("an object that can be inspected", () => {
+  it.each(["INSPECTED_SQLITE", "INSPECTED_KV"] as const)(
+    "offers one method more, and neither its handlers nor its manager (%s)",
+    async (namespace) => {
+      const stub = desk(namespace).stub as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>;
+      expect(await stub.inspectOutbox?.({ read: "overview" })).toMatchObject({ ok: true });
+      for (const name of ["sendMessages", "receiveMessage", "destinations", "env", "ctx", "OUTBOX_MANAGER"]) {
+        await expect((async () => stub[name]?.([], {}))()).rejects.toThrow();
+      }
+    },
+  );
+
+  it("is wrapped once, keeps its name and statics, and has no inspectOutbox of its own", () => {
+    class Plain {
+      static kept = 1;
+      method(): void {}
+    }
+    const Wrapped = withInspector(Plain);
+    expect([Wrapped.name, Wrapped.kept, withInspector(Wrapped)]).toEqual(["Plain", 1, Wrapped]);
+    expect(() =>
+      withInspector(
+        class {
+          inspectOutbox() {}
+        },
+      ),
+    ).toThrow("`cls`");
+    expect(() => withInspector(1 as never)).toThrow("`cls`");
+    expect(() => withInspector(class {}, {} as never)).toThrow("`context`");
   });
 });
 
