@@ -87,6 +87,9 @@ onBothBackends("retry lets go", (backend) => {
     const { id: dead } = await send(stub, 2);
     await stats(stub, { dead: 1 });
     expect(await retry(stub, id, dead, "none")).toBe(0);
+    const still = await paused(backend);
+    const { id: due } = await send(still, 1);
+    expect(await retry(still, due)).toBe(0);
     await inside(stub, async (_, outbox) => {
       await expect(outbox.retry("x" as never)).rejects.toThrow("`ids`");
       await expect(outbox.retry([], { destination: "none" })).rejects.toThrow("`options.destination`");
