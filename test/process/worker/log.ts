@@ -33,6 +33,31 @@ class FeedBase extends DurableObject<Env> {
     return this.env.OUTBOX_MANAGER.send({ n });
   }
 
+  /** State and message in one commit. */
+  add(n: number): Promise<unknown> {
+    return this.env.OUTBOX_MANAGER.put(`state:${String(n).padStart(9, "0")}`, n, { n });
+  }
+
+  /** The numbers whose state is stored. */
+  async committed(): Promise<number[]> {
+    return [...(await this.ctx.storage.list<number>({ prefix: "state:" })).values()];
+  }
+
+  /** The numbers that are read, from the first to the last. */
+  async numbers(): Promise<number[]> {
+    const numbers: number[] = [];
+    for (let from = 1; ; ) {
+      const { messages, next, upToDate } = await this.env.OUTBOX_MANAGER.read({ from, limit: 1000 });
+      numbers.push(...messages.map(({ msg }) => (msg as { n: number }).n));
+      if (upToDate) return numbers;
+      from = next;
+    }
+  }
+
+  lines(after: number): ReadableStream {
+    return this.env.OUTBOX_MANAGER.tailStream({ after });
+  }
+
   /** A write that knows the last message. Resolves to the number that it has won, or to what it has lost to. */
   async attempt(writer: string, expectedSequence: number): Promise<Attempt> {
     try {
@@ -62,6 +87,9 @@ export default {
     const [, backend, how, name = ""] = pathname.split("/");
     if (how === "starts") return new Response(String(starts.get(name) ?? 0));
     const stub = (backend === "sqlite" ? env.SQLITE : env.KV).getByName(name);
+    if (how === "add") return Response.json(await stub.add(Number(searchParams.get("n"))));
+    if (how === "committed" || how === "numbers") return Response.json(await stub[how]());
+    if (how === "lines") return new Response(await stub.lines(Number(searchParams.get("after"))));
     if (how === "attempts") {
       // Two writers, each with a stub of its own, and all of it under way before the first answer.
       const stubs = [stub, (backend === "sqlite" ? env.SQLITE : env.KV).getByName(name)];
