@@ -1,7 +1,7 @@
 /** The choreography of the example, in plain words: what becomes of a booking, also when guests and tables change their minds. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { until } from "./harness.ts";
-import { expectSound, message, Restaurant } from "./saga.ts";
+import { expectFolded, expectSound, message, Restaurant } from "./saga.ts";
 
 const restaurant = new Restaurant();
 beforeAll(async () => void (await restaurant.open()));
@@ -354,5 +354,14 @@ describe("a slot that has passed", () => {
     await evening.killAndRestart();
     await until(async () => (await evening.booking(id)).state === "over");
     expect((await evening.table(2)).locks).toEqual([]);
+    // The others' slots pass as well, and then each table is what its events make of it.
+    await until(async () => (await evening.report()).tables.every(({ locks }) => locks.length === 0));
+    const settled = await evening.settled();
+    expectSound(settled);
+    await expectFolded(evening, [1, 2]);
+    expect(settled.statistics).toMatchObject([
+      { table: 1, locked: 2, cancelled: 0, passed: 2 },
+      { table: 2, locked: 1, cancelled: 0, passed: 1 },
+    ]);
   });
 });

@@ -168,7 +168,25 @@ onEitherBackend("an aggregate's history", (backend) => {
     });
   });
 
-  it("begins anew where the object begins anew, and where the numbers do", async () => {
+  it("that was deleted with everything else is an error until it begins anew", async () => {
+    const stub = kept(backend);
+    await inside(stub, (_, outbox) => accountOf(outbox).handle([{ do: "open" }, { do: "deposit", cents: 5 }]));
+    await drained(stub);
+    await inside(stub, async (_, outbox, { storage }) => {
+      const account = accountOf(outbox);
+      await storage.deleteAll();
+      await expect(account.load()).rejects.toMatchObject({ code: "history_trimmed" });
+      await account.snapshot({ state: { isOpen: false, cents: 0 }, version: 0 });
+      expect(await account.load()).toMatchObject({ exists: false, version: 0 });
+      expect(await account.handle({ do: "open" })).toMatchObject({ version: 1, state: { isOpen: true, cents: 0 } });
+    });
+    await crash(stub);
+    await inside(again(stub), async (_, outbox) =>
+      expect(await accountOf(outbox).load()).toMatchObject({ version: 1, state: { isOpen: true } }),
+    );
+  });
+
+  it("goes on where the numbers begin anew", async () => {
     await inside(kept(backend), async (_, outbox) => {
       const account = accountOf(outbox);
       await account.handle([{ do: "open" }, { do: "deposit", cents: 5 }]);
