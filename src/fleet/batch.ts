@@ -45,7 +45,11 @@ export interface Batches {
 }
 
 /** @param namespaceOf finds the namespace of an object by its name. @throws when there is none */
-export function batchesOf(sql: SqlStorage, troubled: Troubled, namespaceOf: (name: string) => DurableObjectNamespace): Batches {
+export function batchesOf(
+  sql: SqlStorage,
+  troubled: Troubled,
+  namespaceOf: (name: string) => { idFromString(id: string): DurableObjectId; get(id: DurableObjectId): object },
+): Batches {
   sql.exec("CREATE TABLE IF NOT EXISTS batches (id TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID");
   const batches = new Map(
     sql
@@ -66,7 +70,7 @@ export function batchesOf(sql: SqlStorage, troubled: Troubled, namespaceOf: (nam
 
   async function act({ action }: ShardBatch, { namespace, id, destination }: FleetEntry): Promise<number> {
     const objects = namespaceOf(namespace);
-    const object = objects.get(objects.idFromString(id)) as unknown as InspectedObject;
+    const object = objects.get(objects.idFromString(id)) as InspectedObject;
     const command: InspectorCommand = { action, destination };
     const answer = (await within(CALL_MS, object.inspectOutbox(command))) as InspectorAnswer;
     if (!answer.ok) throw new Error(answer.error);

@@ -17,6 +17,12 @@ export interface FleetOptions {
   objectsPerSecond?: number;
 }
 
+/** The namespace of a registry, as far as it is asked. */
+export interface FleetRegistry {
+  idFromName(name: string): DurableObjectId;
+  get(id: DurableObjectId): object;
+}
+
 /** A shard as it is called. */
 interface Shard {
   list(filter: FleetFilter, after: Place | undefined, limit: number): Promise<ShardPage>;
@@ -40,7 +46,7 @@ const MOST_BATCHES = 20;
  * @example
  * const worst = await fleet(env.OUTBOX_FLEET).list({ trouble: "dead", limit: 10 });
  */
-export function fleet(registry: DurableObjectNamespace<never>, options: FleetOptions = {}): Fleet {
+export function fleet(registry: FleetRegistry, options: FleetOptions = {}): Fleet {
   if (typeof registry?.idFromName !== "function") throw expected("registry", "a namespace of OutboxFleet", registry);
   const { shards, objectsPerSecond } = known("options", options, ["shards", "objectsPerSecond"]);
   const count = within("options.shards", shards, [SHARDS, 1, MOST_SHARDS, 1]);
@@ -49,7 +55,7 @@ export function fleet(registry: DurableObjectNamespace<never>, options: FleetOpt
 
   /** Asks shards side by side. */
   const ask = <T>(ids: readonly DurableObjectId[], call: (shard: Shard, at: number) => Promise<T>): Promise<T[]> =>
-    Promise.all(ids.map((id, at) => call(registry.get(id) as unknown as Shard, at)));
+    Promise.all(ids.map((id, at) => call(registry.get(id) as Shard, at)));
 
   async function change(id: string, state: "running" | "stopped"): Promise<FleetBatch | null> {
     if (typeof id !== "string") throw expected("id", "the id of a batch", id);

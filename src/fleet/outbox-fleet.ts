@@ -9,10 +9,16 @@ import { type Batches, batchesOf, type ShardBatch, type ShardBatchRequest } from
 import { checkedReport, type FleetReceipt } from "./report.js";
 import { type Place, type ShardPage, type Troubled, troubledOf } from "./troubled.js";
 
+/** A namespace of objects that a batch can act on, by `inspectOutbox`. */
+export interface FleetNamespace {
+  idFromString(id: string): DurableObjectId;
+  get(id: DurableObjectId): object;
+}
+
 /** What a class that extends `OutboxFleet` may pass to its constructor. */
 export interface OutboxFleetOptions {
   /** The namespaces of the objects, by the names with which they report. Default: the bindings of env. */
-  namespaces?: Readonly<Record<string, DurableObjectNamespace<never>>>;
+  namespaces?: Readonly<Record<string, FleetNamespace>>;
   /**
    * How many objects a shard keeps. When there are more, those that are least in trouble are left out, until they report again. Default 10,000, from 1 to
    * 100,000.
@@ -45,8 +51,8 @@ export class OutboxFleet<Env = unknown> extends DurableObject<Env> {
     const { namespaces, maxObjects } = known("options", options, ["namespaces", "maxObjects"]);
     const most = within("options.maxObjects", maxObjects, [10_000, 1, 100_000, 1]);
     const sql = sqlOf(ctx);
-    const find = (name: string): DurableObjectNamespace => {
-      const namespace = Reflect.get(Object(namespaces ?? env), name) as DurableObjectNamespace | undefined;
+    const find = (name: string): FleetNamespace => {
+      const namespace = Reflect.get(Object(namespaces ?? env), name) as FleetNamespace | undefined;
       if (typeof namespace?.idFromString !== "function") throw new Error(told(`The registry has no namespace ${JSON.stringify(name)}.`));
       return namespace;
     };

@@ -5,10 +5,17 @@ import { known } from "../api/known.js";
 import type { Fleet } from "../inspector/fleet-api.js";
 import type { FleetObject, FleetWoken } from "./with-fleet-reports.js";
 
+/** A namespace of objects that can be woken. */
+export interface SweptNamespace {
+  idFromName(name: string): DurableObjectId;
+  idFromString(id: string): DurableObjectId;
+  get(id: DurableObjectId): { wakeOutbox(): PromiseLike<unknown> };
+}
+
 /** Options of `sweepRoute`. */
 export interface SweepRouteOptions {
   /** The namespaces whose objects may be woken, by name. Their classes are wrapped with `withFleetReports`. */
-  namespaces: Readonly<Record<string, DurableObjectNamespace<never>>>;
+  namespaces: Readonly<Record<string, SweptNamespace>>;
   /** Whether a request may wake objects: of `true` alone it may. There is no default. What it throws is refused as well. */
   authorize: (request: Request) => boolean | Promise<boolean>;
   /** Where ids may come from: `fleet(env.OUTBOX_FLEET)`. Default: from the caller alone. */
@@ -56,11 +63,11 @@ export function sweepRoute(options: SweepRouteOptions): (request: Request) => Pr
   if (typeof authorize !== "function") throw expected("options.authorize", "a function", authorize);
   if (fleet !== undefined && typeof fleet?.list !== "function") throw expected("options.fleet", "a fleet", fleet);
 
-  const namespaceOf = (name: unknown): DurableObjectNamespace => {
+  const namespaceOf = (name: unknown): SweptNamespace => {
     const namespace = typeof name === "string" && Object.hasOwn(namespaces, name) ? namespaces[name] : undefined;
     if (!namespace)
       throw new Refused(404, `There is no namespace ${JSON.stringify(name)}: ${Object.keys(namespaces).join(", ") || "none"}.`);
-    return namespace as unknown as DurableObjectNamespace;
+    return namespace;
   };
 
   async function wake(request: Request): Promise<{ results: Swept[] }> {
@@ -132,7 +139,7 @@ function stringsIn(name: string, given: unknown): string[] {
   return given as string[];
 }
 
-async function woken(objects: DurableObjectNamespace, given: string, isId: boolean): Promise<Swept> {
+async function woken(objects: SweptNamespace, given: string, isId: boolean): Promise<Swept> {
   let timer: number | null = null;
   try {
     const object = objects.get(isId ? objects.idFromString(given) : objects.idFromName(given)) as unknown as FleetObject;
