@@ -1,6 +1,8 @@
 /** Hono inside `fetch`: routes find the manager in their env, and the object's alarm is the object's, on both backends. */
 import { evictDurableObject } from "cloudflare:test";
+import { Hono } from "hono";
 import { describe, expect, it } from "vitest";
+import { inspector } from "../../src/inspector/index.ts";
 import {
   backlogged,
   delivered,
@@ -32,6 +34,22 @@ async function setIn(stub: Stub, ms: number): Promise<number> {
   expect(read).toBe(time);
   return time;
 }
+
+describe("the inspector in a Hono app", () => {
+  const inspect = inspector({ namespaces: {}, authorize: ({ headers }) => (headers.has("Cookie") ? "read" : null) });
+  const app = new Hono()
+    .mount("/mounted/outbox", inspect)
+    .all("/routed/outbox", (c) => inspect(c.req.raw))
+    .all("/below/*", (c) => inspect(c.req.raw));
+
+  it.each(["/mounted/outbox", "/mounted/outbox/", "/routed/outbox", "/below/this/outbox/"])("works at %s", async (path) => {
+    const headers = { Cookie: "session=1" };
+    expect((await app.request(path)).status).toBe(401);
+    expect(await (await app.request(path, { headers })).text()).toContain("<title>Outbox inspector</title>");
+    const start = await app.request(`${path}?api=start`, { headers });
+    expect(await start.json()).toEqual({ namespaces: [], actions: [], fleet: false });
+  });
+});
 
 describe.each(BACKENDS)("$backend", ({ shop }) => {
   inEveryWorld("an object with routes", shop, ({ begin, end, evict }) => {

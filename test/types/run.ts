@@ -31,7 +31,7 @@ type World = string;
 /** Imports of the source, as users write them. */
 function asUsersImport(text: string): string {
   return text
-    .replaceAll(/"(?:\.\.\/)+src\/(destinations|event-sourcing|inbox)\/index\.ts"/g, '"do-transactional-outbox/$1"')
+    .replaceAll(/"(?:\.\.\/)+src\/(destinations|event-sourcing|inbox|inspector)\/index\.ts"/g, '"do-transactional-outbox/$1"')
     .replaceAll(/"(?:\.\.\/)+src\/index\.ts"/g, '"do-transactional-outbox"')
     .replaceAll(/ from "(\.\/[\w-]+)\.ts"/g, ' from "$1"');
 }
