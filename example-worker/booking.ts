@@ -3,13 +3,14 @@
 import { DurableObject } from "cloudflare:workers";
 import { type OutboxManager, type OutboxTransaction, withTransactionalOutbox } from "do-transactional-outbox";
 import { byType, toDurableObject } from "do-transactional-outbox/destinations";
+import { withFleetReports } from "do-transactional-outbox/fleet";
 import { type OutboxEnvelope, withTransactionalInbox } from "do-transactional-outbox/inbox";
 import { withInspector } from "do-transactional-outbox/inspector";
 import { type AnnouncementsEnv, toAnnouncements } from "./announcements.ts";
 import { healthOf } from "./health.ts";
 import { LEDGER } from "./ledger.ts";
 import { FROM_BOOKING, type FromBooking, inOrder, TO_BOOKING, type ToBooking, unasked } from "./messages.ts";
-import { INBOX, OUTBOX } from "./settings.ts";
+import { FLEET, INBOX, OUTBOX } from "./settings.ts";
 import type { BookingState, Health, Subject, Wish } from "./states.ts";
 import type { Table } from "./table.ts";
 
@@ -92,12 +93,10 @@ class BookingBase extends DurableObject<BookingEnv> {
   }
 }
 
-export class Booking extends withInspector(
-  withTransactionalInbox(withTransactionalOutbox(BookingBase, { ...OUTBOX, messages: FROM_BOOKING }), {
-    ...INBOX,
-    messages: TO_BOOKING,
-  }),
-) {}
+const WithOutbox = withTransactionalOutbox(BookingBase, { ...OUTBOX, messages: FROM_BOOKING });
+const WithBoth = withTransactionalInbox(WithOutbox, { ...INBOX, messages: TO_BOOKING });
+
+export class Booking extends withFleetReports(withInspector(WithBoth), { ...FLEET, namespace: "BOOKING" }) {}
 
 async function become(txn: OutboxTransaction<FromBooking>, booking: BookingState): Promise<BookingState> {
   await txn.put("booking", booking);

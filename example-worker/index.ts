@@ -1,5 +1,6 @@
 /** The worker: a few JSON routes over the objects, and the consumer of the queue. The page itself is in public/. */
 
+import { OutboxFleet } from "do-transactional-outbox/fleet";
 import { consumeQueue } from "do-transactional-outbox/inbox";
 import { relayLog } from "do-transactional-outbox/log";
 import { Booking } from "./booking.ts";
@@ -11,7 +12,7 @@ import { bookingObject, type Env, everything, tableObject } from "./restaurant.t
 import { Table } from "./table.ts";
 
 export type { Env };
-export { Booking, Ledger, Projections, Table };
+export { Booking, Ledger, OutboxFleet, Projections, Table };
 
 /** How many bookings and arrivals the page shows, and how many bookings a report lists at most. */
 const LATEST = 24;

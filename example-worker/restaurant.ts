@@ -1,5 +1,6 @@
 /** The restaurant: how each of its objects is reached, and everything that they say at once. */
 
+import type { OutboxFleet } from "do-transactional-outbox/fleet";
 import type { Booking } from "./booking.ts";
 import { type Ledger, theLedger } from "./ledger.ts";
 import { type Projections, theProjections } from "./projections.ts";
@@ -12,6 +13,7 @@ export interface Env {
   TABLE: DurableObjectNamespace<Table>;
   LEDGER: DurableObjectNamespace<Ledger>;
   PROJECTIONS: DurableObjectNamespace<Projections>;
+  OUTBOX_FLEET: DurableObjectNamespace<OutboxFleet>;
   STATISTICS: D1Database;
   TABLE_COUNT: number;
   SLOT_SECONDS: number;

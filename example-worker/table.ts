@@ -3,12 +3,13 @@
 import { DurableObject } from "cloudflare:workers";
 import { type OutboxTransaction, withTransactionalOutbox } from "do-transactional-outbox";
 import { aggregate } from "do-transactional-outbox/event-sourcing";
+import { withFleetReports } from "do-transactional-outbox/fleet";
 import { type OutboxEnvelope, withTransactionalInbox } from "do-transactional-outbox/inbox";
 import { withInspector } from "do-transactional-outbox/inspector";
 import { serveLog, withLogRelay } from "do-transactional-outbox/log";
 import { healthOf } from "./health.ts";
 import { FROM_TABLE, type FromTable, inOrder, type LockSlot, TABLE_EVENTS, TO_TABLE, type ToTable } from "./messages.ts";
-import { INBOX, OUTBOX } from "./settings.ts";
+import { FLEET, INBOX, OUTBOX } from "./settings.ts";
 import type { Health, History, Refusal, TableEvent, TableState } from "./states.ts";
 import * as decider from "./table-decider.ts";
 import { type TableEnv, tableDestinations } from "./table-destinations.ts";
@@ -87,7 +88,7 @@ const WithOutbox = withTransactionalOutbox(TableBase, { ...OUTBOX, messages: FRO
 const WithBoth = withTransactionalInbox(WithOutbox, { ...INBOX, messages: TO_TABLE });
 
 /** The table's log is its history: everything is kept. Those who follow it do not keep the table in memory. */
-export class Table extends withLogRelay(withInspector(WithBoth)) {}
+export class Table extends withFleetReports(withLogRelay(withInspector(WithBoth)), { ...FLEET, namespace: "TABLE" }) {}
 
 /** @throws what is no refusal. */
 function reasonOf(error: unknown): Refusal {

@@ -55,6 +55,7 @@ export class Runtime {
         BOOKING: { className: "Booking", useSQLite: true },
         TABLE: { className: "Table", useSQLite: true },
         LEDGER: { className: "Ledger", useSQLite: true },
+        OUTBOX_FLEET: { className: "OutboxFleet", useSQLite: true },
         PROJECTIONS: { className: "Projections", useSQLite: true },
       },
       durableObjectsPersist: join(this.#folder, "storage"),

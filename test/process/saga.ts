@@ -67,9 +67,15 @@ export class Restaurant {
       script: await bundled("saga.ts"),
       compatibilityDate: "2026-07-01",
       durableObjectsPersist: this.#folder,
-      durableObjects: Object.fromEntries(
-        ["Booking", "Table", "Ledger", "Projections", "Cart"].map((className) => [className.toUpperCase(), { className, useSQLite: true }]),
-      ),
+      durableObjects: {
+        OUTBOX_FLEET: { className: "OutboxFleet", useSQLite: true },
+        ...Object.fromEntries(
+          ["Booking", "Table", "Ledger", "Projections", "Cart"].map((className) => [
+            className.toUpperCase(),
+            { className, useSQLite: true },
+          ]),
+        ),
+      },
       d1Databases: { STATISTICS: "statistics" },
       d1Persist: this.#folder,
       queueProducers: { ANNOUNCEMENTS: "announcements" },

@@ -40,7 +40,7 @@ export function homeView(): HTMLElement {
       fleet && fleet.total > 0 && h("div", { class: "actions" }, ...batchActions(fleet)),
     ),
     filters(fleet),
-    ...state.batches.map(progress),
+    ...state.batches.filter(isCurrent).slice(0, MOST_BATCHES).map(progress),
     fleet && entries(fleet),
   );
 }
@@ -102,6 +102,14 @@ function filters(fleet: FleetPage | null): HTMLElement {
     ),
     h("button", { type: "submit" }, "Filter"),
   );
+}
+
+/** So many batches are shown, and so long those that have ended, in milliseconds. */
+const MOST_BATCHES = 5;
+const ENDED_MS = 900_000;
+
+function isCurrent({ state, endedAt, startedAt }: FleetBatch): boolean {
+  return state !== "done" || Date.now() - (endedAt ?? startedAt) < ENDED_MS;
 }
 
 /** How an action over many objects is doing. */

@@ -71,6 +71,7 @@ const HeardTable: Heard = heardBy(
 const HeardLedger: Heard = heardBy("ledger", Ledger);
 const HeardProjections: Heard = heardBy("projections", Projections);
 
+export { OutboxFleet } from "../../../src/fleet/index.ts";
 export { Cart, HeardBooking as Booking, HeardLedger as Ledger, HeardProjections as Projections, HeardTable as Table };
 
 /** All events of a table, a page after the other. */
