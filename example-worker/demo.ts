@@ -77,7 +77,7 @@ async function whenAllHaveEnded(wishes: readonly Wish[]): Promise<Report> {
 
 /** Prints the results and returns the exit code. */
 function summary(wishes: readonly Wish[], report: Report): number {
-  const { count, waiting, dead, doubleBooked, atOdds, misprojected } = judge(report);
+  const { count, waiting, dead, doubleBooked, atOdds, projectionErrors } = judge(report);
   const ended = new Map(report.bookings.filter(({ state }) => state !== "initiated").map((booking) => [booking.bookingId, booking]));
   const lost = wishes.filter(({ bookingId }) => !ended.has(bookingId)).length;
   const sold = new Set(report.bookings.filter(({ state }) => state === "confirmed").map(placeOf));
@@ -93,12 +93,12 @@ function summary(wishes: readonly Wish[], report: Report): number {
     ["unsold", unsold, "slots that were requested, but not confirmed for anyone: must be 0"],
     ["lost", lost, "bookings that never ended: must be 0"],
     ["in conflict", atOdds.length, "bookings and tables that disagree: must be 0"],
-    ["misprojected", misprojected.length, "of catalogue, calendar and statistics, not what the tables say: must be 0"],
+    ["projections", projectionErrors.length, "catalogue, calendar and statistics that are not what the tables say: must be 0"],
     ["undelivered", undelivered, "messages that never arrived: must be 0"],
   ];
   progress("");
   for (const [name, count, meaning] of rows) console.log(`${name.padEnd(13)} ${String(count).padStart(6)}   ${meaning}`);
-  for (const odd of [...doubleBooked, ...atOdds, ...misprojected].slice(0, 10)) console.log(odd);
+  for (const odd of [...doubleBooked, ...atOdds, ...projectionErrors].slice(0, 10)) console.log(odd);
   const wrong = rows.filter(([, count, meaning]) => count > 0 && meaning.endsWith("must be 0")).map(([name, count]) => `${name}: ${count}`);
   console.log(wrong.length === 0 ? `PASS: nothing is lost or doubled. Kills: ${runtime.kills}.` : `FAIL: ${wrong.join(", ")}`);
   return wrong.length === 0 ? 0 : 1;

@@ -13,7 +13,7 @@ export interface Verdict {
   /** Confirmed bookings whose slot is not locked for them, and locks whose booking is not confirmed. Only meaningful when no message is waiting. */
   readonly atOdds: string[];
   /** Where the catalogue, the calendar and the statistics are not what the tables say. Only meaningful when no message is waiting. */
-  readonly misprojected: string[];
+  readonly projectionErrors: string[];
 }
 
 export function judge(report: Report): Verdict {
@@ -34,11 +34,11 @@ export function judge(report: Report): Verdict {
       ...[...believed].filter((one) => !locked.has(one)).map((one) => `confirmed, not locked: ${one}`),
       ...[...locked].filter((one) => !believed.has(one)).map((one) => `locked, not confirmed: ${one}`),
     ],
-    misprojected: misprojected(report),
+    projectionErrors: errorsOf(report),
   };
 }
 
-function misprojected({ tables, projected, statistics }: Report): string[] {
+function errorsOf({ tables, projected, statistics }: Report): string[] {
   const locked = tables.flatMap(({ table, locks }) => locks.map((lock) => `${placeOf({ table, ...lock })} for ${lock.bookingId}`));
   // What was locked more often than it was freed is locked now.
   const counted = statistics.flatMap((slot) => Array<string>(slot.locked - slot.cancelled - slot.passed).fill(placeOf(slot)));

@@ -60,7 +60,11 @@ export interface HandleOptions<Event> {
 }
 
 export interface Aggregate<State, Command, Event> {
-  /** The current state, read from the snapshot and the events after it. @param txn where a transaction is open: that transaction. */
+  /**
+   * The current state, read from the snapshot and the events after it.
+   *
+   * @param txn where to find the snapshot: the transaction that is open, or `ctx.storage` to read without one. Default: a transaction of its own
+   */
   load(txn?: Pick<OutboxTransaction<Event>, "get">): Promise<AggregateState<State>>;
   /**
    * Decides a command, or several in order as if they were one, and stores all events, and a snapshot if one is due, in one commit.

@@ -21,7 +21,7 @@ describe("npm run demo", () => {
     const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: ROOT });
     const counts = Object.fromEntries([...stdout.matchAll(/^([a-z -]+?) +(\d+) {3}/gm)].map(([, name, count]) => [name, Number(count)]));
     expect(counts, stdout).toMatchObject({ kills: 3, bookings: 60, confirmed: 30, refused: 30 });
-    expect(counts, stdout).toMatchObject({ "double-booked": 0, unsold: 0, lost: 0, "in conflict": 0, misprojected: 0, undelivered: 0 });
+    expect(counts, stdout).toMatchObject({ "double-booked": 0, unsold: 0, lost: 0, "in conflict": 0, projections: 0, undelivered: 0 });
     expect(stdout).toMatch(/ s left\n/);
     expect(stdout).toMatch(/\nPASS: nothing is lost or doubled\. Kills: 3\.\n$/);
   });
@@ -94,7 +94,7 @@ describe("npm start on a port that is taken", () => {
     await until(async () => (await announced()).length === 3);
     // The order of a queue is best effort.
     expect((await announced()).sort()).toEqual(["booking_cancelled", "booking_confirmed", "slot_unlocked"]);
-    expect(judge(await report())).toMatchObject({ waiting: 0, dead: 0, doubleBooked: [], atOdds: [], misprojected: [] });
+    expect(judge(await report())).toMatchObject({ waiting: 0, dead: 0, doubleBooked: [], atOdds: [], projectionErrors: [] });
   });
 
   it("shows the log of a table live", async () => {

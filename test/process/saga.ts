@@ -204,7 +204,7 @@ export class Restaurant {
 
 /** What must hold whenever everything has settled, whatever has happened. */
 export function expectSound({ verdict, tables }: Report & { readonly verdict: Verdict }): void {
-  expect(verdict).toMatchObject({ doubleBooked: [], atOdds: [], misprojected: [], waiting: 0, dead: 0 });
+  expect(verdict).toMatchObject({ doubleBooked: [], atOdds: [], projectionErrors: [], waiting: 0, dead: 0 });
   expect(tables.filter(({ status, locks }) => status === "removed" && locks.length > 0)).toEqual([]);
 }
 
