@@ -104,7 +104,7 @@ class Writer {
     const isCut = all.length > MOST_BYTES;
     if (isCut) this.left.add(`the first ${MOST_BYTES} of ${all.length.toLocaleString("en")} bytes`);
     const hexadecimal = Array.from(all.subarray(0, MOST_BYTES), (byte) => byte.toString(16).padStart(2, "0")).join(" ");
-    return this.#fit(`${kind}(${all.length} bytes) <${hexadecimal}${isCut ? " …" : ""}>`);
+    return this.#fit(`${kind}(${all.length} ${all.length === 1 ? "byte" : "bytes"}) <${hexadecimal}${isCut ? " …" : ""}>`);
   }
 
   /** Parts on one line where they are short, and on a line each otherwise. */

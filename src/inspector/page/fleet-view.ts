@@ -11,7 +11,8 @@ const KINDS: Record<FleetTrouble, "bad" | "warn" | "still"> = { dead: "bad", bre
 
 /** What is shown while no object is chosen. */
 export function homeView(): HTMLElement {
-  if (!state.start?.fleet) {
+  if (!state.start) return h("main", {}, state.problem === null && h("p", { class: "empty" }, "Loading …"));
+  if (!state.start.fleet) {
     return h(
       "main",
       { class: "home" },

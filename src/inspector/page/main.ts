@@ -80,19 +80,9 @@ function report(error: unknown): void {
   tell(error instanceof api.Problem ? error.message : `Something went wrong in this page: ${String(error)}`, true);
 }
 
-async function begin(): Promise<void> {
-  placeDrawer();
-  placeDialogs();
-  listen();
-  readAddress();
-  render();
-  try {
-    state.start = await api.start();
-  } catch (error) {
-    state.problem = error as api.Problem;
-  }
-  render();
-  refresher.begin();
-}
-
-void begin();
+placeDrawer();
+placeDialogs();
+listen();
+readAddress();
+render();
+refresher.begin();

@@ -77,7 +77,11 @@ function tiles({ destinations, position, log, alarm, now }: InspectorOverview): 
     ),
     tile("Dead letters", count(dead), dead > 0 ? "need a decision" : "none", dead > 0),
     tile("Oldest waiting", oldest > 0 ? time(now - oldest * 1000, "for") : "–", oldest > 0 ? "not delivered yet" : "nothing waits"),
-    tile("Next attempt", time(next, "in"), alarm.own === null ? "no alarm of its own" : h("span", {}, "own alarm ", time(alarm.own, "in"))),
+    tile(
+      "Next attempt",
+      time(next, "in"),
+      alarm.own === null ? "object has no own alarm" : h("span", {}, "own alarm ", time(alarm.own, "in")),
+    ),
     tile("Put so far", count(position), log ? `log ${count(log.first)}–${count(log.last)}, ${bytes(log.bytes)}` : "log not retained"),
   );
 }

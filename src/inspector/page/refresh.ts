@@ -35,7 +35,6 @@ export class Refresher {
 
   async #ask(): Promise<void> {
     clearTimeout(this.#timer);
-    if (!state.start) return;
     const round = ++this.#round;
     try {
       const apply = await load();
@@ -65,15 +64,11 @@ export class Refresher {
 
 /** Asks for what is shown. Resolves to what puts it into place. */
 async function load(): Promise<() => void> {
+  state.start ??= await api.start();
   const { object, tab, pages } = state;
   if (!object) return await loadFleet();
   const overview = await api.overview(object);
-  state.overview ??= overview;
-  // Which destination is the worst is known by now.
-  const before = state.overview;
-  state.overview = overview;
-  const destination = chosen()?.name;
-  state.overview = before;
+  const destination = chosen(overview)?.name;
   const after = pages.at(-1);
   const hasLog = tab === "log" && overview.log;
   const log = hasLog ? await api.log(object, { direction: "backward", limit: 25, from: after }) : null;

@@ -81,8 +81,8 @@ export function may(action: InspectorAction): boolean {
 }
 
 /** The destination whose messages are shown: the chosen one, or the one that is worst off. */
-export function chosen(): InspectorDestination | undefined {
-  const all = state.overview?.destinations ?? [];
+export function chosen(overview: InspectorOverview | null = state.overview): InspectorDestination | undefined {
+  const all = overview?.destinations ?? [];
   return all.find(({ name }) => name === state.destination) ?? [...all].sort((a, b) => trouble(b) - trouble(a))[0];
 }
 

@@ -41,6 +41,14 @@ describe("the text of a message", () => {
       // biome-ignore lint/suspicious/noSparseArray: a hole is no undefined
       [[1, , 3], 'Array(3) { "0": 1, "2": 3 }'],
       [new RangeError("too far"), 'RangeError("too far")'],
+      [new Error("a", { cause: new TypeError("b") }), 'Error("a") caused by TypeError("b")'],
+      [Object(true), "Boolean(true)"],
+      [Object(5), "Number(5)"],
+      [Object("s"), 'String("s")'],
+      [Object(1n), "BigInt(1n)"],
+      [new BigInt64Array([-1n]), "BigInt64Array(8 bytes) <ff ff ff ff ff ff ff ff>"],
+      [new DataView(new ArrayBuffer(1)), "DataView(1 byte) <00>"],
+      [Object.assign([1], { name: 2 }), 'Array(1) { "0": 1, name: 2 }'],
     ];
     const one = desk("INSPECTED_SQLITE", "read");
     await one.within(async (outbox) => {
