@@ -17,11 +17,12 @@ import { type TableEnv, tableDestinations } from "./table-destinations.ts";
 class TableBase extends DurableObject<TableEnv> {
   readonly #number = Number(this.ctx.id.name);
   /** Its state is what its events make of it. They have one ordering key, so that nobody sees a later one before an earlier one. */
-  readonly #table = aggregate<decider.TableNow, decider.TableCommand, TableEvent>(this.env.OUTBOX_MANAGER, decider, {
+  readonly #table = aggregate(this.env.OUTBOX_MANAGER, decider, {
     types: TABLE_EVENTS,
     messageOptions: () => inOrder("events"),
   });
 
+  /** Who gets what it puts: called by the outbox, again and again until each has it. */
   destinations = tableDestinations(this.env);
 
   constructor(ctx: DurableObjectState, env: TableEnv) {

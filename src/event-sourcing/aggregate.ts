@@ -50,7 +50,7 @@ const PAGE = 1000;
  * export class Account extends withTransactionalOutbox(AccountBase, { retain: "all" }) {}
  */
 export function aggregate<State, Command, Event>(
-  outbox: EventLog<Event>,
+  outbox: EventLog<NoInfer<Event>>,
   decider: Decider<State, Command, Event>,
   options: AggregateOptions<Event> = {},
 ): Aggregate<State, Command, Event> {

@@ -113,6 +113,18 @@ onBothBackends("an aggregate", (backend) => {
       expect(await account.load()).toMatchObject({ exists: false });
       expect((await storage.list()).size).toBe(0);
       await outbox.transaction((txn) => account.handle({ do: "open" }, { txn }));
+      // A conflict is that transaction's: it can't be decided anew in the middle of it.
+      seen.decided = 0;
+      const conflict = outbox.transaction(async (txn) => {
+        const { send } = txn;
+        txn.send = (async (msg: Event, options: object) => {
+          await outbox.send({ type: "deposited", cents: 1 });
+          return send.call(txn, msg, options);
+        }) as typeof send;
+        await account.handle({ do: "deposit", cents: 2 }, { txn });
+      });
+      await expect(conflict).rejects.toMatchObject({ code: "sequence_conflict" });
+      expect(seen.decided).toBe(1);
       expect(await snapshotIn(storage)).toMatchObject({ position: 1, version: 1, state: { isOpen: true } });
     });
   });
