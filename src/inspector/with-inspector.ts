@@ -1,7 +1,7 @@
 /** The wrapper: lets the inspector reach an object's outbox, by one RPC method. */
 
 import { expected } from "../api/errors.js";
-import { coreIn, isDecorator, type Wrappable } from "../compose.js";
+import { coreIn, coreOf, isDecorator, outboxOf, type Wrappable } from "../compose.js";
 import { answer } from "./answer.js";
 import type { InspectedObject, InspectorAnswer } from "./calls.js";
 
@@ -39,11 +39,14 @@ export function withInspector<C extends InspectedClass>(cls: C, context?: ClassD
     static readonly [WRAPPED] = true;
     static override readonly name = cls.name;
     constructor(...args: unknown[]) {
+      const [ctx] = args as [DurableObjectState];
+      const chosen = outboxOf(cls);
+      // A wrapper in between may hand on a state of its own: what the outbox within puts there could not be found from here.
+      const core = chosen && coreOf(ctx, chosen);
       super(...args);
       // A wrapper in between may have constructed its class as if nothing extended it (Sentry 10.8 did).
       if (!Object.prototype.isPrototypeOf.call(Wrapped.prototype, this)) Object.setPrototypeOf(this, new.target.prototype);
-      const [ctx] = args as [DurableObjectState];
-      Object.defineProperty(this, ANSWER, { value: (question: unknown) => answer(coreIn(ctx), question) });
+      Object.defineProperty(this, ANSWER, { value: (question: unknown) => answer(core ?? coreIn(ctx), question) });
     }
 
     inspectOutbox(question: unknown): Promise<InspectorAnswer> {

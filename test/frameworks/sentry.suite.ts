@@ -1,5 +1,6 @@
 /** Sentry around the outbox and within it: every handler is called once, and Sentry sees what it sees without an outbox. */
 import { describe, expect, it } from "vitest";
+import type { InspectedObject } from "../../src/inspector/index.ts";
 import type { BareAgent } from "./agents.ts";
 import { delivered, details, drained, eventually, expectAt, fresh, inside, kind, notes, type Stub } from "./harness.ts";
 import { reported } from "./sentry.ts";
@@ -48,6 +49,11 @@ describe.each(ORDERS)("an outbox $where", ({ name }) => {
   });
 
   describe.concurrent("a wrapped object", () => {
+    it.each([objects.wrapped, agents.wrapped])("can be inspected", async (wrapped) => {
+      const stub = fresh(wrapped) as unknown as InspectedObject;
+      expect(await stub.inspectOutbox({ read: "overview" })).toMatchObject({ ok: true, overview: { destinations: [{ name: "default" }] } });
+    });
+
     it("stores and delivers what a request puts, and the platform repeats an alarm that has thrown and was reported", async () => {
       const stub = fresh(objects.wrapped);
       const error = `the alarm of ${name} fails`;

@@ -1,10 +1,11 @@
-/** Objects and agents that Sentry instruments, in two of its major versions: around the outbox, within it, and without one. */
+/** Objects and agents that Sentry instruments, in two of its major versions: around the outbox, within it, and without one; with the inspector's wrapper in each place. */
 import { instrumentAgentWithSentry, instrumentDurableObjectWithSentry } from "@sentry/cloudflare";
 import {
   instrumentAgentWithSentry as instrumentAgentWithSentry10,
   instrumentDurableObjectWithSentry as instrumentDurableObjectWithSentry10,
 } from "sentry-10";
 import { withTransactionalOutbox } from "../../src/index.ts";
+import { withInspector } from "../../src/inspector/index.ts";
 import { BareAgent } from "./agents.ts";
 import { BareShop } from "./hono.ts";
 import { options } from "./stage.ts";
@@ -51,20 +52,20 @@ const bareAgent = (): AgentClass => class extends BareAgent {};
 
 export const BareSentryAround: ShopClass = object(shop());
 export const BareSentryWithin: ShopClass = object(shop());
-export const SentryAround: ShopClass = object(withTransactionalOutbox(shop(), options));
-export const SentryWithin: ShopClass = withTransactionalOutbox(object(shop()), options);
+export const SentryAround: ShopClass = withInspector(object(withTransactionalOutbox(shop(), options)));
+export const SentryWithin: ShopClass = withTransactionalOutbox(withInspector(object(shop())), options);
 
 export const BareSentry10Around: ShopClass = object10(shop());
 export const BareSentry10Within: ShopClass = object10(shop());
-export const Sentry10Around: ShopClass = object10(withTransactionalOutbox(shop(), options));
-export const Sentry10Within: ShopClass = withTransactionalOutbox(object10(shop()), options);
+export const Sentry10Around: ShopClass = withInspector(object10(withTransactionalOutbox(shop(), options)));
+export const Sentry10Within: ShopClass = withTransactionalOutbox(object10(withInspector(shop())), options);
 
 export const BareSentryAgentAround: AgentClass = agent(bareAgent());
 export const BareSentryAgentWithin: AgentClass = agent(bareAgent());
-export const SentryAgentAround: AgentClass = agent(withTransactionalOutbox(bareAgent(), options));
-export const SentryAgentWithin: AgentClass = withTransactionalOutbox(agent(bareAgent()), options);
+export const SentryAgentAround: AgentClass = withInspector(agent(withTransactionalOutbox(bareAgent(), options)));
+export const SentryAgentWithin: AgentClass = withTransactionalOutbox(withInspector(agent(bareAgent())), options);
 
 export const BareSentry10AgentAround: AgentClass = agent10(bareAgent());
 export const BareSentry10AgentWithin: AgentClass = agent10(bareAgent());
-export const Sentry10AgentAround: AgentClass = agent10(withTransactionalOutbox(bareAgent(), options));
-export const Sentry10AgentWithin: AgentClass = withTransactionalOutbox(agent10(bareAgent()), options);
+export const Sentry10AgentAround: AgentClass = withInspector(agent10(withTransactionalOutbox(bareAgent(), options)));
+export const Sentry10AgentWithin: AgentClass = withTransactionalOutbox(agent10(withInspector(bareAgent())), options);
