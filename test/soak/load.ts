@@ -6,9 +6,9 @@ import type { Costs, Delivered } from "./words.ts";
 const MEASURED = 1000;
 const ROUNDS = 5;
 /** A request puts so many at most. */
-const FILLED = 20_000;
+export const FILLED = 20_000;
 /** What a message costs at the largest backlog, against that at the smallest: in counted calls and rows. */
-const MOST_RATIO = 1.2;
+export const MOST_RATIO = 1.2;
 
 /** What a message costs while so many wait. */
 export interface Measure {
@@ -20,7 +20,7 @@ export interface Measure {
   readonly peakBytes: number;
 }
 
-interface PerMessage {
+export interface PerMessage {
   readonly rows: number;
   readonly reads: number;
   readonly read: number;
@@ -81,7 +81,7 @@ export async function load(name: "SqliteBox" | "KvBox", messages: number, progre
 }
 
 /** The object, from outside: the clock is out here, because inside a worker it stands still. */
-class Box {
+export class Box {
   stored = 0;
   delivered = 0;
   disordered = 0;
@@ -115,6 +115,13 @@ class Box {
     Object.assign(this, { delivered, disordered });
   }
 
+  /** Reads pages from these positions. */
+  async pages(positions: readonly number[], direction: "forward" | "backward"): Promise<void> {
+    const wrong = await this.#life.call<number>(this.#name, "pages", positions, direction);
+    if (wrong > 0)
+      throw new Error(`Pages that were read ${direction} from ${positions.join(", ")} have ${wrong} messages of others, or too few.`);
+  }
+
   costs(): Promise<Costs> {
     return this.#life.call<Costs>(this.#name, "costs");
   }
@@ -135,13 +142,13 @@ async function measured(box: Box, backlog: number): Promise<Omit<Measure, "peakB
   return { backlog, put: best("put"), delivery: best("delivery") };
 }
 
-async function perMessage(box: Box, work: () => Promise<void>): Promise<PerMessage> {
+export async function perMessage(box: Box, work: () => Promise<void>, count: number = MEASURED): Promise<PerMessage> {
   await box.costs();
   const began = performance.now();
   await work();
   const took = performance.now() - began;
   const { rows, reads, read } = await box.costs();
-  return { rows: rows / MEASURED, reads: reads / MEASURED, read: read / MEASURED, microseconds: (took * 1000) / MEASURED };
+  return { rows: rows / count, reads: reads / count, read: read / count, microseconds: (took * 1000) / count };
 }
 
 /** A message costs the same whatever waits. Times are the machine's, and only told. */

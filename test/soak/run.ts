@@ -1,9 +1,9 @@
 /**
  * The soak: what takes too long for every run of the tests. Prints a report, and exits with 1 when anything is broken.
  *
- *   npm run test:soak -- [--kills 10000] [--messages 1000000] [--runs 100000] [--seed N]
+ *   npm run test:soak -- [--kills 10000] [--messages 1000000] [--kept 1000000] [--runs 100000] [--seed N]
  *
- * 0 leaves a part out. One story of the kill loop is replayed with its seed and `--kills 100 --messages 0 --runs 0`.
+ * 0 leaves a part out. One story of the kill loop is replayed with its seed and `--kills 100 --messages 0 --kept 0 --runs 0`.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -14,6 +14,7 @@ import { killLoop, type Report } from "../process/kill-loop.ts";
 import { lineOf, sumOf } from "../process/kill-loop-report.ts";
 import { owned } from "../process/kill-loop-runtime.ts";
 import { type LoadReport, load, tableOf } from "./load.ts";
+import { keptTable, retained } from "./retained.ts";
 
 /** Kills of one story: each has a fresh folder, so that neither its storage nor its log grows without end. */
 const STORY = 100;
@@ -25,6 +26,7 @@ const MODEL_RUNS = "VITE_RUNS";
 interface Options {
   readonly kills: number;
   readonly messages: number;
+  readonly kept: number;
   readonly runs: number;
   readonly seed: number;
 }
@@ -35,6 +37,7 @@ let broken = false;
 
 const reports = await kills(options);
 if (options.messages > 0) await loads(options);
+if (options.kept > 0) await logs(options);
 if (options.runs > 0) await model(options);
 
 console.log("\nsoak report");
@@ -65,6 +68,14 @@ async function loads({ messages }: Options): Promise<void> {
   }
 }
 
+async function logs({ kept }: Options): Promise<void> {
+  for (const name of ["Sqlite", "Kv"] as const) {
+    const report = await retained(name, kept, (text) => console.log(text));
+    lines.push(keptTable(report));
+    if (report.wrong.length > 0) broken = true;
+  }
+}
+
 /** The model's random stories, as vitest runs them. */
 async function model({ runs }: Options): Promise<void> {
   if (!existsSync(`${ROOT}/${MODEL}`)) {
@@ -82,7 +93,7 @@ async function model({ runs }: Options): Promise<void> {
 
 function parseOptions(): Options {
   const option = { type: "string" } as const;
-  const { values } = parseArgs({ options: { kills: option, messages: option, runs: option, seed: option } });
+  const { values } = parseArgs({ options: { kills: option, messages: option, kept: option, runs: option, seed: option } });
   const whole = (name: keyof typeof values, standard: number): number => {
     const value = Number(values[name] ?? standard);
     if (!Number.isInteger(value) || value < 0) throw new RangeError(`Expected --${name} to be a whole number, got ${values[name]}.`);
@@ -91,6 +102,7 @@ function parseOptions(): Options {
   return {
     kills: whole("kills", 10_000),
     messages: whole("messages", 1_000_000),
+    kept: whole("kept", 1_000_000),
     runs: whole("runs", 100_000),
     seed: whole("seed", Math.floor(Math.random() * 2 ** 31)),
   };

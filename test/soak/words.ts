@@ -17,3 +17,6 @@ export interface Delivered {
   /** Messages that came out of their order, or again. */
   readonly disordered: number;
 }
+
+/** Messages of a page. */
+export const PAGE = 100;

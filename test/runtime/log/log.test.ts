@@ -1,5 +1,6 @@
 /** Reading a retained log: pages in both directions, filters, and what a page costs. */
 import { expect, it } from "vitest";
+import { size } from "../../support/random.ts";
 import { boxWith } from "../support/batches.ts";
 import { again, crash, drained, inside, onEitherBackend, type Stub } from "../support/harness.ts";
 import { ledgered } from "../support/lanes.ts";
@@ -20,6 +21,18 @@ const read = (stub: Stub, options?: object) =>
     const { messages, ...page } = await outbox.read(options);
     return { ...page, numbers: messages.map(({ msg }) => msg), positions: messages.map(({ position }) => position) };
   });
+
+interface Cost {
+  readonly reads: number;
+  readonly readRows: number;
+  readonly rows: number;
+}
+
+interface Costs {
+  readonly pages: readonly Cost[];
+  readonly put: Cost;
+  readonly delivery: Cost;
+}
 
 onEitherBackend("a retained log", (backend) => {
   it("keeps everything that was delivered, in put order, across lives", async () => {
@@ -120,6 +133,39 @@ onEitherBackend("a retained log", (backend) => {
       expect([from, limit, rows <= Math.ceil(limit / 16) + 3]).toEqual([from, limit, true]);
       expect(rows).toBeLessThanOrEqual(limit > 1 ? 2 * limit : 4);
     }
+  });
+
+  it("costs the same rows to read from anywhere, to append to and to deliver from, however much is kept", async () => {
+    const stub = ledgered(backend, { retain: "all", batchSize: 1000 });
+    const costs: Costs[] = [];
+    for (const kept of [1024, size(4096, 16_384)]) {
+      for (let put = costs.length * 1024; put < kept; put += 1024) await putNumbers(again(stub), 1024);
+      await drained(again(stub));
+      // Nothing of it is in memory.
+      await crash(again(stub));
+      costs.push(
+        await inside(again(stub), async ({ ledger }, outbox) => {
+          const counted = async (work: () => Promise<unknown>) => {
+            const { reads, readRows, rows } = ledger;
+            await work();
+            return { reads: ledger.reads - reads, readRows: ledger.readRows - readRows, rows: ledger.rows - rows };
+          };
+          await outbox.read({ limit: 1 });
+          const pages: Cost[] = [];
+          for (const direction of ["forward", "backward"] as const)
+            for (const part of [0.25, 0.5, 0.75])
+              pages.push(await counted(() => outbox.read({ from: kept * part, direction, limit: 100 })));
+          const put = await counted(() => Promise.all(range(1, 96).map((n) => outbox.send(n))));
+          const delivery = await counted(() => outbox.flush());
+          return { pages, put, delivery };
+        }),
+      );
+    }
+    const [few, many] = costs as [Costs, Costs];
+    expect([many.put, many.delivery]).toEqual([few.put, few.delivery]);
+    // Seven rows of messages, and up to two to find the place.
+    for (const { reads, readRows, rows } of [...few.pages, ...many.pages])
+      expect([reads <= 3, readRows <= 9, rows]).toEqual([true, true, 0]);
   });
 
   it("says where it begins and ends, and what it takes", async () => {

@@ -1,8 +1,8 @@
 /** The worker of the load: an object that stores as many messages as it is told, hands them to itself, and counts what each costs in storage. */
 import { DurableObject } from "cloudflare:workers";
-import type { OutboxManager, OutboxMessage, OutboxStats } from "../../../src/index.ts";
+import type { OutboxManager, OutboxMessage, OutboxOptions, OutboxStats } from "../../../src/index.ts";
 import { withTransactionalOutbox } from "../../../src/index.ts";
-import type { Costs, Delivered } from "../words.ts";
+import { type Costs, type Delivered, PAGE } from "../words.ts";
 
 interface Message {
   readonly n: number;
@@ -57,6 +57,18 @@ class Box extends DurableObject<Env> {
     return { delivered: this.#delivered, disordered: this.#disordered };
   }
 
+  /** Reads pages of a hundred messages, one from each of these positions. Returns how many messages came that were not expected there. */
+  async pages(positions: readonly number[], direction: "forward" | "backward"): Promise<number> {
+    let wrong = 0;
+    for (const from of positions) {
+      const { messages } = await this.env.OUTBOX_MANAGER.read({ from, direction, limit: PAGE });
+      const step = direction === "forward" ? 1 : -1;
+      wrong += messages.filter(({ position, msg }, i) => position !== from + i * step || msg.n !== position).length;
+      wrong += Math.abs(PAGE - messages.length);
+    }
+    return wrong;
+  }
+
   stats(): Promise<OutboxStats> {
     return this.env.OUTBOX_MANAGER.stats();
   }
@@ -72,8 +84,8 @@ class Box extends DurableObject<Env> {
 }
 
 /** A wrapped box whose storage counts, below the outbox. */
-function counted(): new (ctx: DurableObjectState, env: Env) => Box {
-  const Wrapped = withTransactionalOutbox(class extends Box {});
+function counted(options: Pick<OutboxOptions, "retain"> = {}): new (ctx: DurableObjectState, env: Env) => Box {
+  const Wrapped = withTransactionalOutbox(class extends Box {}, options);
   return class extends Wrapped {
     readonly #costs: Costs;
 
@@ -140,6 +152,10 @@ function count(storage: DurableObjectStorage, costs: Costs): void {
 
 export class SqliteBox extends counted() {}
 export class KvBox extends counted() {}
+export class SqliteLog extends counted({ retain: "all" }) {}
+export class KvLog extends counted({ retain: "all" }) {}
+export class SqliteShortLog extends counted({ retain: "all" }) {}
+export class KvShortLog extends counted({ retain: "all" }) {}
 
 export default {
   /** `/<class>/<method>` with the arguments as JSON: each class has one object. */
