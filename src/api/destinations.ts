@@ -40,9 +40,9 @@ export interface OutboxDestinationOptions {
   onDead?: OnDead;
   /**
    * Where a destination begins that the object sees for the first time: `"new"` (default) with the next message that is put, `"start"` with the
-   * first message that the log still has.
+   * first message that the log still has, and a position with that message, or the first that is kept behind it; one that does not exist yet is `"new"`.
    */
-  from?: "new" | "start";
+  from?: "new" | "start" | number;
   /** Names that it had in earlier deployments: it goes on where the first of them stopped that the object knows. */
   formerly?: readonly string[];
 }
@@ -95,7 +95,8 @@ export interface DestinationSpec {
   readonly name: string;
   /** `null`: every message. */
   readonly types: ReadonlySet<string> | null;
-  readonly from: "new" | "start";
+  /** The first position that a new destination gets, as far as the log has it: infinite for the next one. */
+  readonly from: number;
   readonly formerly: readonly string[];
   readonly batchSize: number;
   readonly timeoutSeconds: number;
@@ -150,7 +151,7 @@ export function defaultSpec({ batchSize, timeoutSeconds, retry, ordering, deadLe
   return {
     name: DEFAULT_DESTINATION,
     types: null,
-    from: "new",
+    from: Number.POSITIVE_INFINITY,
     formerly: [],
     expiresMs: Number.POSITIVE_INFINITY,
     pull: null,
@@ -211,12 +212,11 @@ function specOf(name: string, given: unknown, settings: ClassSettings): Destinat
   const chosen = ordering ?? own.ordering ?? settings.ordering;
   checkOrdering(`${argument}.ordering`, chosen);
   checkOnDead(`${argument}.onDead`, onDead);
-  if (from !== "new" && from !== "start") throw expected(`${argument}.from`, '"new" or "start"', from);
   const expires = expiresInSeconds === undefined ? 0 : numberOf("expiresInSeconds", `${argument}.expiresInSeconds`, expiresInSeconds, 0);
   return {
     name,
     types: types === undefined ? null : new Set(namesIn(`${argument}.types`, types, MOST_TYPES, TYPE_LENGTH, 1)),
-    from,
+    from: positionOf(`${argument}.from`, from),
     formerly: namesIn(`${argument}.formerly`, formerly, MOST_FORMER, NAME_LENGTH, 0),
     batchSize: numberOf("batchSize", `${argument}.batchSize`, batchSize ?? own.batchSize, settings.batchSize),
     timeoutSeconds: numberOf("timeoutSeconds", `${argument}.timeoutSeconds`, timeoutSeconds ?? own.timeoutSeconds, settings.timeoutSeconds),
@@ -238,4 +238,12 @@ function namesIn(argument: string, given: unknown, most: number, length: number,
   const isName = (name: unknown): boolean => typeof name === "string" && name.length > 0 && name.length <= length;
   if (Array.isArray(given) && given.length >= least && given.length <= most && given.every(isName)) return [...given];
   throw expected(argument, `a list of ${least} to ${most} strings of 1 to ${length} characters`, given);
+}
+
+/** Where a new destination begins. */
+function positionOf(argument: string, from: unknown): number {
+  if (from === "new") return Number.POSITIVE_INFINITY;
+  if (from === "start") return 1;
+  if (Number.isSafeInteger(from) && (from as number) > 0) return from as number;
+  throw expected(argument, '"new", "start" or a position', from);
 }

@@ -27,7 +27,7 @@ export function register(store: Store, specs: readonly DestinationSpec[], limits
       if (reader) return reader;
     }
     const isFirst = name === DEFAULT_DESTINATION && memory.slots === 0 && stored.every(({ slot }) => slot > 0);
-    const start = from === "start" ? log.start() : memory.position;
+    const start = Math.min(memory.position, Math.max(log.start(), from - 1));
     const reader = newReader(name, isFirst ? 0 : ++memory.slots, start);
     reader.paused = isPaused;
     reader.typesHash = NEW;

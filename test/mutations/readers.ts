@@ -109,6 +109,14 @@ export const READERS: readonly Mutation[] = [
     finders: [model("side-by-side")],
   },
   {
+    name: "a new destination begins behind the position that it names",
+    file: "subscription/register.ts",
+    within: "register",
+    find: "Math.max(log.start(), from - 1)",
+    replace: "Math.max(log.start(), from)",
+    finders: [runtime("named", "that are new begin with")],
+  },
+  {
     name: "sets an alarm at once for the first message that waits",
     file: "subscription/register.ts",
     within: "register",

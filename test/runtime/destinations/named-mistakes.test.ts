@@ -22,7 +22,8 @@ const MISTAKES: [destinations: unknown, message: string][] = [
   [{ a: { send, expiresInSeconds: -1 } }, "Expected `destinations.a.expiresInSeconds` to be a number"],
   [{ a: { send, retry: { maxAttempt: 1 } } }, "did you mean `maxAttempts`?"],
   [{ a: { send, ordering: "loose" } }, 'Expected `destinations.a.ordering` to be "strict" or "batch", got "loose"'],
-  [{ a: { send, from: "end" } }, 'Expected `destinations.a.from` to be "new" or "start", got "end"'],
+  [{ a: { send, from: "end" } }, 'Expected `destinations.a.from` to be "new", "start" or a position, got "end"'],
+  [{ a: { send, from: 0 } }, 'Expected `destinations.a.from` to be "new", "start" or a position, got 0'],
   [{ a: { send, formerly: "b" } }, "Expected `destinations.a.formerly` to be a list"],
   [Object.fromEntries(Array.from({ length: 33 }, (_, n) => [`d${n}`, send])), "at most 32 destinations"],
 ];

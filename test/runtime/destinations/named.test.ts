@@ -290,15 +290,23 @@ onEitherBackend("named destinations", (backend) => {
     expect([got(all.a), got(all.b)]).toEqual([range(1, 7), range(1, 7)]);
   });
 
-  it("that are new begin with the next message, or with the first that the log still has; a new name goes on where the old one stopped", async () => {
-    const all = receivers("a", "late", "early", "renamed");
+  it("that are new begin with the next message, with the first that the log still has, or with one of it; a new name goes on where the old one stopped", async () => {
+    const all = receivers("a", "late", "early", "middle", "ahead", "renamed");
     all.a.rest = () => Promise.reject(new Error("down"));
     let stub = objectWith(backend, all, { a: {} });
     await put(stub, 1, 40);
     await eventually(() => all.a.calls.length > 0);
-    stub = await deployed(stub, all, { renamed: { formerly: ["older", "a"] }, late: {}, early: { from: "start" } });
+    stub = await deployed(stub, all, {
+      renamed: { formerly: ["older", "a"] },
+      late: {},
+      early: { from: "start" },
+      middle: { from: 23 },
+      ahead: { from: 100 },
+    });
     await put(stub, 41, 42);
     await eventually(() => got(all.late).length >= 2 && got(all.early).length >= 42 && got(all.renamed).length >= 42);
+    await eventually(() => got(all.middle).length >= 20 && got(all.ahead).length >= 2);
+    expect([got(all.middle), got(all.ahead)]).toEqual([range(23, 42), [41, 42]]);
     expect(got(all.late)).toEqual([41, 42]);
     expect(got(all.early)).toEqual(range(1, 42));
     expect(got(all.renamed)).toEqual(range(1, 42));
