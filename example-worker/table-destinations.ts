@@ -36,8 +36,8 @@ export function tableDestinations(env: TableEnv): OutboxDestinations<FromTable> 
       ordering: "batch",
       expiresInSeconds: env.ANNOUNCEMENT_SECONDS ?? 86_400,
     },
-    projections: { send: toDurableObject(env.PROJECTIONS, () => PROJECTIONS), types: TABLE_EVENTS },
-    // A dead letter holds up what comes after it: a number that is missing would never be right again.
+    // Of those that make something of all events a dead letter holds up the later ones: what is missing would never be right again.
+    projections: { send: toDurableObject(env.PROJECTIONS, () => PROJECTIONS), types: TABLE_EVENTS, onDead: "hold" },
     statistics: { send: toStatistics(env.STATISTICS), types: ["table_lock_placed", "slot_unlocked"], onDead: "hold" },
   } satisfies OutboxDestinations<FromTable>;
 }

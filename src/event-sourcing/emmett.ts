@@ -75,11 +75,16 @@ const MOST_ATTEMPTS = 5;
  * class CartBase extends DurableObject<Env> {
  *   destinations = {};
  *   readonly #stream = eventStream(this.env.OUTBOX_MANAGER);
- *   readEvents: EventStream["readEvents"] = (from, limit) => this.#stream.readEvents(from, limit);
+ *   readEvents(...args: Parameters<EventStream["readEvents"]>) {
+ *     return this.#stream.readEvents(...args);
+ *   }
+ *   // The same for appendEvents.
+ * }
  */
 export function eventStream(outbox: EventLog<EmmettEvent>): EventStream {
   return {
     async readEvents(from, limit) {
+      // Before the page: a version that is ahead of what was read would let an append pass that was decided on less.
       const { position: version } = await endOf(outbox);
       const { messages, next, upToDate, earliest } = await outbox.read({ from: Math.max(1, from), limit });
       if (earliest > Math.max(1, from) && from <= version) throw trimmed(from, earliest);
