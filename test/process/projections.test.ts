@@ -7,7 +7,7 @@ import { expectFolded, expectSound, Restaurant } from "./saga.ts";
 const TABLES = 4;
 const SLOTS = ["18:00", "19:00"];
 const KILLS = size(2, 50);
-const ROUNDS = size(2, 8);
+const ROUNDS = size(2, 4);
 
 const restaurant = new Restaurant(2 * TABLES + 2);
 beforeAll(async () => void (await restaurant.open()));
