@@ -4,6 +4,7 @@ import { type FleetReportOptions, withFleetReports } from "../../../src/fleet/in
 import { withTransactionalInbox } from "../../../src/inbox/index.ts";
 import { withTransactionalOutbox } from "../../../src/index.ts";
 import { advance, drain, everyCrash } from "../../../src/testing/index.ts";
+import { PROOF } from "../../support/random.ts";
 import { type Backend, crash, inside, native, onBothBackends, onEitherBackend, outboxRows, type Stub } from "../support/harness.ts";
 import { counting, InboxBox, numbered, within } from "../support/inbox.ts";
 import { destination, type Registry, registry, reporter, settled } from "../support/reporter.ts";
@@ -329,6 +330,7 @@ onEitherBackend("every crash of an object that reports", (backend) => {
           destination(stub, "works");
           await redrive(stub);
           await settled(stub);
+          if (!PROOF) return;
           destination(stub, "fails");
           await send(stub);
           await advance(stub, 400);
@@ -346,7 +348,7 @@ onEitherBackend("every crash of an object that reports", (backend) => {
         expect(pending).toBe(0);
       },
     );
-    expect(crashes).toBeGreaterThan(20);
+    expect(crashes).toBeGreaterThan(PROOF ? 20 : 12);
   });
 });
 
