@@ -119,10 +119,10 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
     const specs = specsOf(destinations, sendMessages() !== null, options);
     register(store, specs, options.deadLetters, emit);
     delivery.adopt();
-    for (const { name, batchSize, timeoutSeconds, retry, ordering, pull } of specs) {
+    for (const { name, batchSize, timeoutSeconds, retry, ordering, maxPerSecond, pull } of specs) {
       const each = delivery.of(name);
       if (!each) continue;
-      each.settings = { batchSize, timeoutSeconds, retry, ordering };
+      each.settings = { batchSize, timeoutSeconds, retry, ordering, maxPerSecond };
       if (pull) {
         each.visibilityMs = pull.visibilityMs;
         Object.defineProperty(each, "send", { value: null, configurable: true });

@@ -237,7 +237,8 @@ export function nativeAlarmOf(
       const isRepeated = ownAlarm?.time === firingAt && ownAlarm.due === nativeAlarmAt;
       native.platformWillRetry = isPlatforms && (nativeAlarmAt <= firingAt || nativeAlarmAt === NEVER || isRepeated);
       if (native.platformWillRetry) state.nativeAlarmAt = NEVER;
-      if (!isEarly) lastFiredAt = Math.max(lastFiredAt, firingAt);
+      // Of the platform's own it is this one, also where the clock was set back since the one before.
+      if (!isEarly) lastFiredAt = isPlatforms ? firingAt : Math.max(lastFiredAt, firingAt);
       if (isPlatforms) watch.platformCalled();
       if (isShared && state.nativeAlarmAt !== state.outboxAlarmAt) state.outboxAlarmAt = firingAt;
     },

@@ -30,6 +30,8 @@ export interface OutboxDestinationOptions {
    * 315,360,000. A shorter time that the message itself has holds as well.
    */
   expiresInSeconds?: number;
+  /** The most messages a second that it gets, from 0.001 to 100,000: as the wrapper's option. */
+  maxPerSecond?: number;
   /** Its backoff and attempts. What is left out is the wrapper's. */
   retry?: RetryOptions;
   /** `"strict"` or `"batch"`: as the wrapper's option. */
@@ -64,7 +66,8 @@ interface TakesTypes<T extends string> extends OutboxDestinationOptions {
 }
 
 /** A destination whose consumers ask for messages, with `receive` and `settle`: no handler is called, and no alarm is set for it. */
-export interface OutboxPulled<T extends string = string> extends Omit<OutboxDestinationOptions, "batchSize" | "timeoutSeconds"> {
+export interface OutboxPulled<T extends string = string>
+  extends Omit<OutboxDestinationOptions, "batchSize" | "timeoutSeconds" | "maxPerSecond"> {
   pull: true;
   send?: undefined;
   /** How long a message that was received is hidden from other consumers, in seconds, unless `receive` says otherwise. Default 30, from 0.001 to 43,200. */
@@ -100,6 +103,8 @@ export interface DestinationSpec {
   readonly formerly: readonly string[];
   readonly batchSize: number;
   readonly timeoutSeconds: number;
+  /** Infinity where there is no limit. */
+  readonly maxPerSecond: number;
   /** In milliseconds; Infinity where only messages themselves say. */
   readonly expiresMs: number;
   readonly retry: RetryPolicy;
@@ -129,6 +134,7 @@ const OPTIONS = [
   "types",
   "batchSize",
   "timeoutSeconds",
+  "maxPerSecond",
   "expiresInSeconds",
   "retry",
   "ordering",
@@ -146,8 +152,16 @@ const MOST_TYPES = 1000;
 const MOST_FORMER = 32;
 
 /** `sendMessages` as a destination. */
-export function defaultSpec({ batchSize, timeoutSeconds, retry, ordering, deadLetters, onDead }: ClassSettings): DestinationSpec {
-  const settings = { batchSize, timeoutSeconds, retry, ordering, deadLetters, onDead };
+export function defaultSpec({
+  batchSize,
+  timeoutSeconds,
+  maxPerSecond,
+  retry,
+  ordering,
+  deadLetters,
+  onDead,
+}: ClassSettings): DestinationSpec {
+  const settings = { batchSize, timeoutSeconds, maxPerSecond, retry, ordering, deadLetters, onDead };
   return {
     name: DEFAULT_DESTINATION,
     types: null,
@@ -193,6 +207,7 @@ function specOf(name: string, given: unknown, settings: ClassSettings): Destinat
     types,
     batchSize,
     timeoutSeconds,
+    maxPerSecond,
     expiresInSeconds,
     retry,
     ordering,
@@ -220,6 +235,7 @@ function specOf(name: string, given: unknown, settings: ClassSettings): Destinat
     formerly: namesIn(`${argument}.formerly`, formerly, MOST_FORMER, NAME_LENGTH, 0),
     batchSize: numberOf("batchSize", `${argument}.batchSize`, batchSize ?? own.batchSize, settings.batchSize),
     timeoutSeconds: numberOf("timeoutSeconds", `${argument}.timeoutSeconds`, timeoutSeconds ?? own.timeoutSeconds, settings.timeoutSeconds),
+    maxPerSecond: numberOf("maxPerSecond", `${argument}.maxPerSecond`, maxPerSecond, settings.maxPerSecond),
     expiresMs: expires > 0 ? Math.ceil(expires * 1000) : Number.POSITIVE_INFINITY,
     retry: retry === undefined ? settings.retry : policyOf(`${argument}.retry`, { ...settings.retry, ...(retry as object) }),
     ordering: chosen,

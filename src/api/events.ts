@@ -53,6 +53,7 @@ export const DEFAULT_DESTINATION = "default";
  * - `dead_message_failed`: `deadMessage` threw, took too long or ended its transaction for a message. Nothing that it wrote is kept, and the message is a
  *   dead letter all the same.
  * - `late_outcome`: an outcome arrived after its call had settled or timed out; it changes nothing.
+ * - `filling`: so many messages wait that four fifths of `maxPending` are reached; once, until fewer than half of it wait again.
  * - `repaired`: the wake-up was missing, overdue or too late, and was armed again.
  * - `destination_missing`: the class has no destination of this name any more. What it has yet to get is kept, and what is put meanwhile.
  * - `unreadable`: a stored row can't be deserialised. It is kept as it is and passed over.
@@ -64,6 +65,7 @@ export type Occurrence =
   | ({ readonly type: "stored"; readonly sequence: number } & EventMessage)
   | ({ readonly type: "unreadable"; readonly row: string } & EventError)
   | { readonly type: "repaired" }
+  | { readonly type: "filling"; readonly waiting: number; readonly maxPending: number }
   | ({ readonly destination: string } & (
       | { readonly type: "delivered" | "set_aside"; readonly ids: string[] }
       | ({ readonly type: "failed" | "died"; readonly ids: string[]; readonly failures: number } & FailedCall)

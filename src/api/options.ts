@@ -79,6 +79,11 @@ export interface OutboxOptions<B extends string = string, S extends MessageSchem
    * effect with `dispatch: "alarm"`, where each alarm both delivers and records: to put the record off would cost another alarm.
    */
   settleWithinSeconds?: number;
+  /**
+   * The most messages a second that `sendMessages` gets: a destination that is asked more often would refuse some. A second's worth may come at once. What is
+   * beyond waits without a failure. Counted in memory, so another second's worth may come after a restart. Default: no limit. From 0.001 to 100,000.
+   */
+  maxPerSecond?: number;
   /** Called for everything that an operator would count. What it throws is ignored; what it returns is not awaited. */
   onEvent?: (event: OutboxEvent) => void;
 }
@@ -102,6 +107,7 @@ export interface ClassSettings {
   readonly idempotencySeconds: number;
   /** 0: at once. */
   readonly settleWithinSeconds: number;
+  readonly maxPerSecond: number;
   readonly maxPending: number;
   /** What is kept of the log after delivery; `null`: nothing. */
   readonly retain: Retention | null;
@@ -132,6 +138,7 @@ const NUMBERS: Record<string, Spec> = {
   expiresInSeconds: [0, 0.001, 315_360_000],
   idempotencySeconds: [300, 0, WEEK_SECONDS],
   settleWithinSeconds: [0, 0, 60],
+  maxPerSecond: [NEVER, 0.001, 100_000],
 };
 /** About nine hours for a failing message: 2 s doubling to 2,048 s (4,094 s and jitter), then eight times an hour. */
 const RETRY_NUMBERS: Record<string, Spec> = {
@@ -169,7 +176,9 @@ export function settings(options: OutboxOptions = {}): ClassSettings {
     onEvent,
     ...given
   } = known("options", options, OPTIONS);
-  type Given = "batchSize" | "timeoutSeconds" | "maxPending" | "expiresInSeconds" | "idempotencySeconds" | "settleWithinSeconds";
+  type Given =
+    | ("batchSize" | "timeoutSeconds" | "maxPending" | "expiresInSeconds" | "idempotencySeconds")
+    | ("settleWithinSeconds" | "maxPerSecond");
   const numbers = filled("options", given, NUMBERS) as Record<Given, number>;
   const policy = policyOf("options.retry", retry);
   if (typeof binding !== "string" || !binding) throw expected("options.binding", "a name", binding);

@@ -2,6 +2,7 @@
 
 import { expected } from "../api/errors.js";
 import type { OutboxDelivery, OutboxMessage } from "../api/message.js";
+import { isOutOfSubrequests } from "../api/verdict.js";
 
 /**
  * A ready-made `sendMessages`: `sendMessages = toQueue(this.env.QUEUE)` as an instance property, or called from a method
@@ -35,6 +36,9 @@ export async function settleGroups(groups: readonly Group[], delivery: OutboxDel
   await Promise.all(groups.map((group) => group.send().catch((error: unknown) => void blocked.push({ group, error }))));
   // After the timeout, outcomes no longer count.
   if (blocked[0] && delivery.signal.aborted) throw blocked[0].error;
+  // No way is to blame, and the next invocation goes on.
+  const spent = blocked.find(({ error }) => isOutOfSubrequests(error));
+  if (spent) throw spent.error;
   // A way that asks to pause must not stop the others: it is left alone for an hour at a time.
   const pausing = blocked.filter(({ error }) => (error as { pause?: unknown } | null | undefined)?.pause === true);
   for (const { group, error } of pausing) for (const message of group.messages) waitFor(message, delivery, error, HOUR_SECONDS);

@@ -2,6 +2,7 @@
 
 import { expected, told } from "../api/errors.js";
 import type { OutboxDelivery, OutboxMessage } from "../api/message.js";
+import { isOutOfSubrequests } from "../api/verdict.js";
 import { retryLater } from "./destination.js";
 import type { Authorize, HeaderValues } from "./own-headers.js";
 import { batchId, HIDDEN, headerId, type Sign } from "./signature.js";
@@ -77,6 +78,7 @@ export async function settle(post: Post, posting: Posting): Promise<Trouble | nu
   if (outcome !== "reject") {
     const redirect = status >= 300 && status < 400 ? ", and redirects are not followed" : "";
     const failed = trouble(url, `answered HTTP ${status}${redirect}`, asked, outcome === "pause");
+    if (status === TOO_MANY) Object.assign(failed, { throttled: true });
     if (status >= 400 && status < 500 && !BUSY.has(status)) ofOneUrl.add(failed);
     return failed;
   }
@@ -90,6 +92,8 @@ export async function settle(post: Post, posting: Posting): Promise<Trouble | nu
   return (await settleHalf(events.slice(0, half))) ?? (await settleHalf(events.slice(half)));
 }
 
+/** The endpoint works, and is asked too often. */
+const TOO_MANY = 429;
 /** The origin accepts nothing at the moment, whatever the path. */
 const BUSY: ReadonlySet<number> = new Set([408, 425, 429]);
 
@@ -122,6 +126,7 @@ function trouble({ origin }: URL, what: string, retryAfterSeconds?: number, paus
 
 /** The runtime's reason for a failure, if it certainly contains no part of a URL or of a header. */
 function reasonOf(error: unknown): string {
+  if (isOutOfSubrequests(error)) return ": Too many subrequests";
   const text = String((error as Error | null | undefined)?.message ?? "").replace(/\.$/, "");
   return /^[\w ,;=-]{1,120}$/.test(text) ? `: ${text}` : "";
 }

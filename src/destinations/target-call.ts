@@ -29,6 +29,8 @@ export interface Call {
   finish(request: TargetRequest): void;
   /** The target is failing: its messages wait for it. */
   block(target: Target, requests: readonly TargetRequest[]): void;
+  /** The invocation has no subrequests left: nothing more is sent, and what has no outcome comes again in the next. */
+  spent(error: unknown): void;
   /** Resolves when everything has ended, or only lingers. */
   ended(runs: readonly ((late: () => void) => Promise<void>)[]): Promise<void>;
   /**
@@ -53,6 +55,7 @@ export function callOf(
   const sending = new Map<string, number>();
   const blocked = new Map<string, Target>();
   let open = true;
+  let spent: { readonly error: unknown } | null = null;
 
   const give = (id: string, outcome: Outcome): void => {
     if (open && unsettled.delete(id)) outcome(delivery);
@@ -68,8 +71,13 @@ export function callOf(
     },
 
     begin({ messages }) {
+      if (spent) return false;
       if (open) for (const { id } of messages) sending.set(id, now() + timeoutSeconds * 1000);
       return open;
+    },
+
+    spent(error) {
+      spent ??= { error };
     },
 
     finish({ messages }) {
@@ -93,6 +101,7 @@ export function callOf(
       for (const [id, until] of sending) if (unsettled.has(id)) remember(outlived, id, { until });
       // Outcomes no longer count.
       delivery.signal.throwIfAborted();
+      if (spent) throw errorOf(spent.error);
       if (first && blocked.size === unsettled.size && !through) {
         // The outbox waits for all of them together, and all of them are tried again then.
         const waits = Math.max(...[...troubled].map(({ error }) => secondsOf(error)));

@@ -1,6 +1,7 @@
 /** The targets of one destination: each has its own breaker and time limit, so that one that hangs does not delay the others. */
 
 import type { OutboxDelivery, OutboxMessage } from "../api/message.js";
+import { isOutOfSubrequests } from "../api/verdict.js";
 import { CLOCK, type Clock } from "./clock.js";
 import { placesOf } from "./places.js";
 import { remember } from "./remember.js";
@@ -82,6 +83,11 @@ export function targetsOf(concurrency: number, timeoutSeconds: number, clock: Cl
       for (const { id } of request.messages) target.failedMessages.delete(id);
       return true;
     } catch (error) {
+      // No target is to blame, and no message.
+      if (isOutOfSubrequests(error)) {
+        call.spent(error);
+        return true;
+      }
       if (!noteFailure(target, request.messages, error, begunAt, clock)) return false;
       const [message] = request.messages;
       if (message) call.delivery.retry(message.id, { reason: error });

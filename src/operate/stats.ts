@@ -54,6 +54,8 @@ export interface OutboxDestinationStats {
  * and times are those of the one that is worst off, and `paused` is whether all of them are.
  */
 export interface OutboxStats extends Omit<OutboxDestinationStats, "error" | "missing" | "leased"> {
+  /** How much of `maxPending` waits, from 0 to 1: at 1 puts are refused. 0 without `maxPending`. The event `filling` reports 0.8. */
+  pressure: number;
   /** The same of each destination, by name: `default` is `sendMessages`. */
   destinations: Record<string, OutboxDestinationStats>;
   /** The log, where it is retained: the positions of its first and last message (`first` is greater when it is empty), and about how many bytes it takes. */
@@ -84,6 +86,7 @@ export function statsOf(parts: OutboxContext): () => Promise<OutboxStats> {
       breaker: all.some(({ breaker }) => breaker === "open") ? "open" : "closed",
       failures: Math.max(0, ...all.map(({ failures }) => failures)),
       paused: all.length > 0 && all.every(({ paused }) => paused),
+      pressure: Math.min(1, store.undelivered() / settings.maxPending),
       destinations,
       ...(retain && { log: { first: log.earliest(), last: memory.position, bytes: memory.logBytes + memory.tail.bytes } }),
     };

@@ -2,6 +2,7 @@
 
 import { textOf } from "../api/errors.js";
 import type { Settings } from "../api/options.js";
+import { isThrottled } from "../api/verdict.js";
 import type { Store } from "../storage/store.js";
 import { type Batch, type Entry, handedOver, isAside } from "./batch.js";
 import { afterPoison, afterSuccess, type Breaker, inVain } from "./breaker.js";
@@ -42,7 +43,7 @@ export function blameOf(store: Store, reader: Reader, { emit }: Settings, delive
       emit({ type: "failed", destination: reader.name, ids: [], ...failure(error), failures: 0, retryAt: 0 });
       return given;
     }
-    if (kept.length < given.handed.length || !delivery().send) return given;
+    if (kept.length < given.handed.length || !delivery().send || isThrottled(error)) return given;
     let batch = given;
     let found = head;
     // One that has been found out before is only tried while all is well, or when nothing else is left to try.

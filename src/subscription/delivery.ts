@@ -1,19 +1,21 @@
 /** Delivery: the runs of one reader, which takes batches in order, hands them over and settles them. */
 
 import type { Settings } from "../api/options.js";
+import { isOutOfSubrequests, isPause } from "../api/verdict.js";
 import { NEVER } from "../storage/memory.js";
 import type { Store } from "../storage/store.js";
 import type { Timers } from "../timers.js";
-import { type Batch, type Entry, emptyBatch, isAside } from "./batch.js";
+import { type Batch, emptyBatch, isAside } from "./batch.js";
 import { blameOf } from "./blame.js";
 import { afterSuccess, type Breaker, isOver, probeSize } from "./breaker.js";
 import type { Send } from "./call.js";
-import type { DeadMessages } from "./dead-message.js";
+import type { Host } from "./host.js";
 import { outcomesOf } from "./outcome.js";
+import { type Pace, paceOf } from "./pace.js";
 import { type Pull, pullOf } from "./pull.js";
 import { type Queue, queueOf } from "./queue.js";
 import { dueAt, lookAgain, type Reader, waits } from "./reader.js";
-import { isPause, settlingOf } from "./settling.js";
+import { settlingOf } from "./settling.js";
 import { versionsOf } from "./versions.js";
 import type { Wake } from "./wake.js";
 
@@ -22,30 +24,8 @@ export const SAFETY_MS = 10_000;
 /** A run that found nothing to do although something seemed due is not repeated before this, in milliseconds. */
 const NOTHING_MS = 1000;
 
-/** What a reader's delivery shares with those of the object's other readers. */
-export interface Host {
-  /**
-   * Arms the next wake-up for all of them, in this turn.
-   *
-   * @param now arm it although the platform would repeat its call
-   * @param own when this one wants to be woken, where `nextAttempt` does not say
-   */
-  wake(now?: boolean, own?: { readonly delivery: Delivery; readonly time: number }): void;
-  /** Waits until a handler may be called. Resolves to what tells that it need not be called, or has ended. */
-  enter(): Promise<() => void>;
-  /**
-   * Calls `change` in a commit, which results of others that come at the same time share, and then `then` in its turn. `mayWait`: where nothing but the
-   * header changes, that may be written later.
-   */
-  commit(change: (rows: Record<string, unknown>) => void, then: () => void, mayWait: boolean): Promise<unknown>;
-  /** The class's `deadMessage`. */
-  deadMessages(): DeadMessages | null;
-  /** Whether any other reader has yet to deliver a message of the log. */
-  isWanted(entry: Entry, by: Reader): boolean;
-}
-
 /** What applies to one destination. */
-export type DestinationSettings = Pick<Settings, "batchSize" | "timeoutSeconds" | "retry" | "ordering">;
+export type DestinationSettings = Pick<Settings, "batchSize" | "timeoutSeconds" | "retry" | "ordering" | "maxPerSecond">;
 
 /**
  * Delivery of one reader: runs one at a time; each either empties what is due or ends with the time of the next. Only a call of
@@ -74,6 +54,7 @@ export interface Delivery {
   run(died: boolean, unguarded: boolean, deadline: number): Promise<void>;
   /** What its consumers have received, where they ask for messages. */
   readonly pull: Pull;
+  readonly pace: Pace;
   /** Whether a run is under way. */
   readonly isRunning: boolean;
   /** Resolves when no run is under way. */
@@ -106,24 +87,26 @@ export function deliveryOf(
   const committing = (): void => {
     stepAt = NEVER;
   };
-  const { settle, backOff, lease } = settlingOf(store, reader, settings, host, self, cut, committing, () => careful);
+  const { settle, backOff, stop, lease } = settlingOf(store, reader, settings, host, self, cut, committing, () => careful);
   const release = (): void => {
     queue.batch = null;
   };
   const isStrict = (): boolean => delivery.settings.ordering !== "batch";
   const pull = pullOf(store, reader, { ...outcomes, versions, take, settle, release, isStrict, untilConfirmed });
+  const pace = paceOf(alarm.now, () => delivery.settings.maxPerSecond);
   let active: Promise<void> | null = null;
-  let stepAt = NEVER;
-  let idleUntil = 0;
+  let [stepAt, idleUntil, hasSettled] = [NEVER, 0, false];
   /** An earlier run has died, or nothing would tell that this one does. */
   let careful = false;
 
   async function run(died: boolean, unguarded: boolean, deadline: number): Promise<void> {
     idleUntil = 0;
+    hasSettled = false;
     let leased = died || reader.breaker.lease;
     careful = leased || unguarded;
-    const goesOn = (): boolean => !leased && dueAt(reader) <= alarm.now() && store.now() < deadline;
+    const goesOn = (): boolean => !leased && !host.isSpent && dueAt(reader) <= alarm.now() && store.now() < deadline;
     do {
+      if (pace.room() === 0) return host.wake();
       stepAt = store.now();
       const { breaker } = reader;
       const allowIsolated = leased || isOver(breaker);
@@ -151,7 +134,7 @@ export function deliveryOf(
   function takeNext(allowIsolated: boolean): Promise<Batch> {
     // A handler may set a single message aside, and the next of its key must not be under way with it.
     const onePerKey = (delivery.send?.ordering ?? delivery.settings.ordering) !== "batch";
-    return take(delivery.settings.batchSize, onePerKey, allowIsolated);
+    return take(Math.min(delivery.settings.batchSize, Math.max(1, pace.room())), onePerKey, allowIsolated);
   }
 
   /**
@@ -182,6 +165,7 @@ export function deliveryOf(
     let before: Breaker;
     let failed: { error: unknown } | null;
     let asksToPause: boolean;
+    let isSpent: boolean;
     try {
       // A dead letter of its key has been redriven meanwhile: all of it is looked at again.
       const overtakes = batch.handed.some(({ more: { key = "" } }) => reader.lanes.get(key) !== seen.get(key));
@@ -203,7 +187,9 @@ export function deliveryOf(
       // The run has lived: what was noted for the case of its death is over, and goes with what follows.
       if (noted) reader.breaker = { ...reader.breaker, lease: false, alone: 0 };
       asksToPause = failed !== null && isPause(failed.error);
-      if (failed && !asksToPause) {
+      // A message that alone needs more than there is fails as any other.
+      isSpent = failed !== null && isOutOfSubrequests(failed.error) && (hasSettled || host.isSpent || batch.handed.length > 1);
+      if (failed && !asksToPause && !isSpent) {
         batch = await judgeFailure(batch, before, failed.error);
         while (store.open) await store.open;
       }
@@ -213,12 +199,19 @@ export function deliveryOf(
       leave();
     }
     const rest = batch.handed.filter(({ fate }) => !fate);
+    if (isSpent) {
+      host.spend();
+      pace.rest();
+      await stop(batch, rest, before, hasSettled);
+      return false;
+    }
     if (failed && (asksToPause || rest.length > 0)) {
       await backOff(batch, rest, failed.error);
       return false;
     }
     if (!batch.entries.some(({ fate }) => fate)) return settleNothing(batch);
     const changed = before !== reader.breaker && !(isOver(before) && isOver(reader.breaker));
+    hasSettled = true;
     await settle(batch, noted || changed, undefined, true);
     if (before.failures > 0 && reader.breaker.failures === 0) emit({ type: "breaker_closed", destination: reader.name });
     return true;
@@ -284,9 +277,13 @@ export function deliveryOf(
     settings,
     queue,
     pull,
+    pace,
     visibilityMs: 0,
 
-    isDue: () => dueAt(reader) <= alarm.now() && (reader.breaker.retryAt === 0 || delivery.nextAttempt() <= alarm.now()),
+    isDue: () =>
+      dueAt(reader) <= alarm.now() &&
+      pace.opensAt() <= alarm.now() &&
+      (reader.breaker.retryAt === 0 || delivery.nextAttempt() <= alarm.now()),
 
     nextAttempt() {
       const now = store.now();
@@ -296,8 +293,8 @@ export function deliveryOf(
       if (due === NEVER) return NEVER;
       capBackoff(now);
       const { retryAt } = reader.breaker;
-      if (retryAt) return Math.max(due, now, retryAt);
-      return due > now ? due : immediate ? now + SAFETY_MS : now;
+      const next = Math.max(due, now, retryAt, pace.opensAt());
+      return next > now || retryAt || !immediate ? next : now + SAFETY_MS;
     },
 
     run(died, unguarded, deadline) {

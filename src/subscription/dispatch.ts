@@ -7,8 +7,9 @@ import type { Store } from "../storage/store.js";
 import type { Timers } from "../timers.js";
 import { isAcked } from "./cursor.js";
 import type { DeadMessages } from "./dead-message.js";
-import { type Delivery, deliveryOf, type Host, SAFETY_MS } from "./delivery.js";
-import { dueAt, type Reader, takes } from "./reader.js";
+import { type Delivery, deliveryOf, SAFETY_MS } from "./delivery.js";
+import type { Host } from "./host.js";
+import { type Reader, takes } from "./reader.js";
 import type { Wake } from "./wake.js";
 
 /** So many handlers are called at a time: the platform lets six requests wait for their response headers at once (Workers limits page). */
@@ -77,6 +78,7 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
   /** Looks again at what is due, while something is under way. */
   let look: () => void = () => {};
   let free = MOST_HANDLERS;
+  let isSpent = false;
   const queued: (() => void)[] = [];
   let results: Result[] = [];
   let cancel: () => void = () => {};
@@ -115,6 +117,14 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
     deadMessages: () => dispatch.deadMessages,
 
     isWanted: (entry, by) => dispatch.isWanted(entry, by),
+
+    spend() {
+      isSpent = true;
+    },
+
+    get isSpent() {
+      return isSpent;
+    },
   };
 
   /** Commits what has come, unless more is about to. */
@@ -205,7 +215,7 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
       await changed();
       const now = store.now();
       for (const delivery of all) {
-        const isNext = now < deadline && isFree(delivery) && delivery.isDue() && delivery.idleUntil <= now;
+        const isNext = !isSpent && now < deadline && isFree(delivery) && delivery.isDue() && delivery.idleUntil <= now;
         if (isNext && isUnderWay()) void start(delivery, false);
       }
     }
@@ -234,6 +244,7 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
       // What storage refuses resets the object.
       await store.tidy().catch(() => {});
     };
+    if (!active) isSpent = false;
     active ??= tidied().then(() => {
       active = null;
       dispatch.kick();
@@ -279,7 +290,7 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
 
     kick() {
       if (active) look();
-      const isReady = (): boolean => all.some(({ reader }) => reader.breaker.retryAt === 0 && dueAt(reader) <= store.now());
+      const isReady = (): boolean => all.some((delivery) => delivery.reader.breaker.retryAt === 0 && delivery.isDue());
       if (!immediate || kicked || active || store.open || !isReady()) return;
       kicked = true;
       const begin = () => {

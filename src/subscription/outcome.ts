@@ -68,6 +68,7 @@ export function outcomesOf(
     }
     // What becomes of the list and of its messages in there is not our affair.
     const ids = messages.map(({ id }) => id);
+    delivery().pace.spend(messages.length);
     const call = callOf(
       messages,
       ids,

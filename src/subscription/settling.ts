@@ -2,11 +2,13 @@
 
 import { textOf, cut as truncated } from "../api/errors.js";
 import type { Settings } from "../api/options.js";
+import { askedSeconds, isPause } from "../api/verdict.js";
 import type { Delivered } from "../log/ids.js";
 import type { Store } from "../storage/store.js";
 import { type Batch, deliveredIn, type Entry, handedOver, isAside } from "./batch.js";
-import { afterFailure, CLOSED, inVain, probeSize } from "./breaker.js";
-import type { Delivery, Host } from "./delivery.js";
+import { afterFailure, afterSuccess, type Breaker, CLOSED, inVain, probeSize } from "./breaker.js";
+import type { Delivery } from "./delivery.js";
+import type { Host } from "./host.js";
 import { type Reader, undelivered } from "./reader.js";
 import { about, eventsOf, failure, idOf } from "./reporting.js";
 import { retryDelayMs } from "./retry.js";
@@ -25,6 +27,13 @@ export interface Settling {
   settle(batch: Batch, save?: boolean, then?: () => void, mayWait?: boolean): Promise<void>;
   /** The destination is in trouble: what was not settled is kept, and delivery begins again at the same head, later. */
   backOff(batch: Batch, kept: Entry[], error: unknown): Promise<void>;
+  /**
+   * The invocation has no subrequests left: what was settled is, and the next one goes on with the rest. Nothing has failed.
+   *
+   * @param before the breaker, before the call
+   * @param hasSettled the run has settled something before. Otherwise a batch of which nothing was settled is too large, and half of it is tried next
+   */
+  stop(batch: Batch, kept: Entry[], before: Breaker, hasSettled: boolean): Promise<void>;
   /** An earlier run died. From now on an alarm is set before user code runs, and the batch is half of that one. */
   lease(batch: Batch): Promise<unknown>;
 }
@@ -82,13 +91,7 @@ export function settlingOf(
   async function backOff(batch: Batch, kept: Entry[], error: unknown): Promise<void> {
     const { breaker } = reader;
     const { handed } = batch;
-    // Messages that would have moved behind others of their key stay, because those stay.
-    for (const entry of batch.entries) if (entry.fate === "aside" && !handed.includes(entry)) delete entry.fate;
-    for (const entry of kept) {
-      if (!isAside(entry)) continue;
-      entry.more = { ...entry.more, attempts: entry.attempts ?? 1 };
-      entry.changed = true;
-    }
+    keep(batch, kept);
     const failures = breaker.lease ? breaker.failures - 1 : breaker.failures;
     // A destination may have said when it wants to be asked again.
     const asked = askedSeconds(error);
@@ -107,6 +110,27 @@ export function settlingOf(
       reader.breaker = { ...afterFailure({ ...breaker, failures }, kept.length, settled, at), ...vain };
     }
     await settle(batch, true, () => tell(pauses ? "paused" : "failed", kept, error, failures));
+  }
+
+  /** Lets these of a batch stay where they are: they have been handed over once more. */
+  function keep({ entries, handed }: Batch, kept: Entry[]): void {
+    // Messages that would have moved behind others of their key stay, because those stay.
+    for (const entry of entries) if (entry.fate === "aside" && !handed.includes(entry)) delete entry.fate;
+    for (const entry of kept) {
+      if (!isAside(entry)) continue;
+      entry.more = { ...entry.more, attempts: entry.attempts ?? 1 };
+      entry.changed = true;
+    }
+  }
+
+  async function stop(batch: Batch, kept: Entry[], before: Breaker, hasSettled: boolean): Promise<void> {
+    const sent = batch.handed.length - kept.length;
+    keep(batch, kept);
+    if (sent > 0) reader.breaker = afterSuccess(before, sent);
+    else if (!hasSettled) reader.breaker = { ...reader.breaker, suspects: kept.length, lease: false, alone: 0 };
+    reader.breaker = { ...reader.breaker, ...inVain(reader.breaker, lastOf(kept), reader.cursor.ackFloor) };
+    await settle(batch, true, () => host.wake(true));
+    if (before.failures > 0 && reader.breaker.failures === 0) emit({ type: "breaker_closed", destination: reader.name });
   }
 
   function retryAt(failures: number = reader.breaker.failures): number {
@@ -164,23 +188,5 @@ export function settlingOf(
     for (const { entry } of done) for (const event of eventsOf(reader.name, [entry], listening)) emit(event);
   }
 
-  return { settle, backOff, lease };
-}
-
-/** What an error says of the time to wait, whatever it is. */
-function askedSeconds(error: unknown): number {
-  try {
-    return Number((error as { retryAfterSeconds?: unknown } | null | undefined)?.retryAfterSeconds) || 0;
-  } catch {
-    return 0;
-  }
-}
-
-/** Whether an error asks that delivery be paused, whatever it is. */
-export function isPause(error: unknown): boolean {
-  try {
-    return (error as { pause?: unknown } | null | undefined)?.pause === true;
-  } catch {
-    return false;
-  }
+  return { settle, backOff, stop, lease };
 }

@@ -10,6 +10,7 @@ import { type OutboxContext, untilWritable } from "../context.js";
 import type { Found } from "../log/ids.js";
 import type { Replace, Replacement } from "../operate/replace.js";
 import { checkKey } from "../storage/guard.js";
+import { NEVER } from "../storage/memory.js";
 import { type Draft, draft, identify } from "../storage/message.js";
 import { contentBytes, maxMessageBytes } from "../storage/size.js";
 import { FEW_KEYS } from "../storage/store.js";
@@ -19,6 +20,9 @@ import type { Put } from "./one-put.js";
 import { refusal } from "./refusal.js";
 import type { Transactions } from "./transaction.js";
 
+/** Where so much of `maxPending` waits, an event says so; and again only after less than that has waited. */
+const FILLING = 0.8;
+const EASED = 0.5;
 /** The limits of a KV-backed object, in bytes: a key in UTF-8, and a value (Durable Objects limits page). */
 const KV_KEY_BYTES = 2048;
 const KV_VALUE_BYTES = 131_072;
@@ -45,6 +49,7 @@ export function puttingOf(
   const { listening, maxPending, expiresInSeconds, retain, aheadMs, schemas } = settings;
   const { memory } = store;
   const maxBytes = maxMessageBytes(sqlite);
+  let isFilling = false;
   const maxValueBytes = 2 ** (sqlite ? 21 : 17);
 
   /** @throws TypeError, or OutboxError `reserved_key` or `too_large`. */
@@ -77,6 +82,16 @@ export function puttingOf(
       throw new OutboxError("sequence_conflict", text, undefined, { actual });
     }
     if (store.undelivered() >= maxPending) throw new OutboxError("outbox_full", `The outbox is full: maxPending is ${maxPending}.`);
+  }
+
+  /** Callers see that it fills before it is full. */
+  function watchRoom(): void {
+    if (maxPending === NEVER) return;
+    const waiting = store.undelivered();
+    if (!isFilling && waiting >= maxPending * FILLING) {
+      isFilling = true;
+      emitAfterCommit({ type: "filling", waiting, maxPending });
+    } else if (waiting < maxPending * EASED) isFilling = false;
   }
 
   /** A message as it is to be stored, and what goes with it. @throws what is wrong with it, or with an option. */
@@ -251,6 +266,7 @@ export function puttingOf(
       if (options?.allowUnconfirmed) store.unconfirmed = true;
       const armed = first || (!replacement && delivery.isClosed() && alarm.isSetFor(now)) ? undefined : wake();
       if (about && !first) emitAfterCommit({ type: "stored", sequence, ...about, id: receipt.id });
+      watchRoom();
       await written;
       await cleared;
       if (armed) await armed;
@@ -286,6 +302,7 @@ export function puttingOf(
       kv.put(memory.key, rows[memory.key]);
       if (!delivery.isClosed() || !alarm.isSetFor(now)) void wake();
       if (listening) emitAfterCommit({ type: "stored", sequence: receipt.sequence, ...eventMessage(receipt.id, more?.key, msg) });
+      watchRoom();
       return receipt;
     } catch (error) {
       // Whoever catches this may let the transaction go on, and memory is ahead of what it has written.

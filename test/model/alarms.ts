@@ -8,14 +8,15 @@ import type { Loop } from "./loop.ts";
 const RETRY_MS = 2000;
 const RETRIES = 6;
 
-/** How long after its time the platform calls an alarm: at once, 1.5 s later, up to a minute later, ten minutes later, not within a day. */
-export type Lateness = "punctual" | "late" | "random" | "very late" | "never";
+/** How long after its time the platform calls an alarm: at once, 1.5 s later, up to a minute later, ten minutes later, an hour later, not within a day. */
+export type Lateness = "punctual" | "late" | "random" | "very late" | "an hour late" | "never";
 
 const LATE_MS: Readonly<Record<Lateness, readonly number[]>> = {
   punctual: [0],
   late: [1500],
   random: [0, 0, 20, 900, 1500, 4000, 60_000],
   "very late": [600_000],
+  "an hour late": [3_600_000],
   never: [86_400_000],
 };
 

@@ -13,6 +13,7 @@ const NUMBERS: Record<string, Bounds> = {
   batchSize: [1, 1000, true],
   timeoutSeconds: [0.001, 600],
   maxPending: [1, 1e9, true],
+  maxPerSecond: [0.001, 100_000],
   expiresInSeconds: [0.001, 315_360_000],
   idempotencySeconds: [0, 604_800],
 };
@@ -45,6 +46,7 @@ describe("the options of the wrapper", () => {
       expiresInSeconds: 0,
       idempotencySeconds: 300,
       settleWithinSeconds: 0,
+      maxPerSecond: Number.POSITIVE_INFINITY,
       retry: { minDelaySeconds: 2, maxDelaySeconds: 3600, factor: 2, jitter: 0.2, maxAttempts: 20 },
       ordering: "strict",
       retain: null,

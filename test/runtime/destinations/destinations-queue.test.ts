@@ -242,7 +242,7 @@ describe("toQueue", () => {
     [
       "options",
       () => toQueue(queueOf().queue, { type: 1 } as never),
-      'Expected `options` to be free of unknown options, got "type": did you mean `contentType`? Known options: body, contentType.',
+      'Expected `options` to be free of unknown options, got "type": did you mean `contentType`? Known options: body, contentType, shardBy.',
     ],
     ["options.body", () => toQueue(queueOf().queue, { body: 1 } as never), "Expected `options.body` to be a function, got 1."],
     [

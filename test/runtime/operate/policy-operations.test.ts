@@ -81,7 +81,7 @@ onEitherBackend("stats", (backend) => {
     failures: 0,
     paused: false,
   };
-  const zeros: OutboxStats = { ...none, destinations: { default: none } };
+  const zeros: OutboxStats = { ...none, pressure: 0, destinations: { default: none } };
 
   it("are zeros before the first message and after the last, in this life and the next", async () => {
     const stub = fresh(backend);

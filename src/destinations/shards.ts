@@ -1,0 +1,142 @@
+/** Shards: several queues behind one destination. Each ordering key has its own; messages without one go where there is room. */
+
+import type { OutboxDelivery } from "../api/message.js";
+import { isOutOfSubrequests } from "../api/verdict.js";
+import { CLOCK, type Clock } from "./clock.js";
+import { DAY_SECONDS, limiter } from "./destination.js";
+import { secondsOf } from "./target.js";
+
+/** A failing shard is left alone for 2 s, doubling up to this, in seconds; up to a fifth is added at random. */
+const MOST_BACKOFF_SECONDS = 60;
+/** So many shards are sent to at a time: the platform lets six requests wait for their answers. */
+const MOST_AT_ONCE = 6;
+
+/** A message that goes to one of the shards. */
+export interface Sharded {
+  readonly id: string;
+  readonly key: string | undefined;
+}
+
+/** What a shard has not taken, because it failed. */
+export interface Unsent<T> {
+  readonly rest: readonly T[];
+  readonly error: unknown;
+}
+
+export interface Shards<T extends Sharded> {
+  /**
+   * Sends each to its shard, in order, and lets those wait whose shard fails, without counting an attempt. Rejects with a shard's error when none is known
+   * to work.
+   *
+   * @param sendTo sends to one shard until that fails, and gives outcomes to what was sent
+   */
+  send(
+    all: readonly T[],
+    delivery: OutboxDelivery,
+    sendTo: (shard: number, part: readonly T[]) => Promise<Unsent<T> | null>,
+  ): Promise<void>;
+}
+
+interface Shard {
+  failures: number;
+  /** It has taken something, and has not failed since. */
+  works: boolean;
+  /** No request before this, in milliseconds since the Unix epoch, while others work. */
+  until: number;
+  error: unknown;
+}
+
+export function shardsOf<T extends Sharded>(count: number, { now, random }: Clock = CLOCK): Shards<T> {
+  const shards = Array.from({ length: count }, (): Shard => ({ failures: 0, works: false, until: 0, error: undefined }));
+  /** The shard that the last messages without a key went to. */
+  let last = -1;
+
+  const shardAt = (index: number): Shard => shards[index] as Shard;
+  /** How long a shard is to be left alone, in seconds. Longer than any was ever told, the clock has been set back since. */
+  const waitFor = ({ until }: Shard): number => {
+    const seconds = (until - now()) / 1000;
+    return seconds > 0 && seconds <= 2 * DAY_SECONDS ? seconds : 0;
+  };
+
+  function fail(shard: Shard, error: unknown): void {
+    shard.failures++;
+    shard.works = false;
+    shard.error = error;
+    const seconds = Math.min(2 ** shard.failures, MOST_BACKOFF_SECONDS) * (1 + random() / 5);
+    shard.until = now() + Math.max(seconds, Math.min(secondsOf(error), DAY_SECONDS)) * 1000;
+  }
+
+  /** The next shard that works, for messages without a key. */
+  function nextOpen(tried: ReadonlySet<number>): number | undefined {
+    for (let step = 1; step <= count; step++) {
+      const index = (last + step) % count;
+      if (tried.has(index) || waitFor(shardAt(index)) > 0) continue;
+      last = index;
+      return index;
+    }
+    return undefined;
+  }
+
+  return {
+    async send(all, delivery, sendTo) {
+      const turn = limiter(MOST_AT_ONCE);
+      const parts = new Map<number, T[]>();
+      const free = nextOpen(new Set()) ?? 0;
+      for (const each of all) {
+        const index = each.key === undefined ? free : hashOf(each.key) % count;
+        const part = parts.get(index);
+        if (part) part.push(each);
+        else parts.set(index, [each]);
+      }
+      const tried = new Set<number>();
+      let unsent: T[] = [];
+
+      /** Returns what the shard has not taken. */
+      const attempt = async (index: number, part: readonly T[]): Promise<readonly T[]> => {
+        const shard = shardAt(index);
+        tried.add(index);
+        const failed = await sendTo(index, part);
+        // No shard is to blame, and the next invocation goes on.
+        if (failed && isOutOfSubrequests(failed.error)) throw failed.error;
+        if (failed) fail(shard, failed.error);
+        else Object.assign(shard, { failures: 0, works: true, until: 0, error: undefined });
+        return failed?.rest ?? [];
+      };
+
+      const open = [...parts].filter(([index]) => waitFor(shardAt(index)) === 0);
+      // Where none is known to work, one is tried all the same: the destination as a whole has waited.
+      const chosen = open.length > 0 || shards.some(({ works }) => works) ? open : [...parts].slice(0, 1);
+      for (const [index, part] of parts) if (!chosen.some(([each]) => each === index)) unsent.push(...part);
+      await Promise.all(chosen.map(([index, part]) => turn(async () => void unsent.push(...(await attempt(index, part))))));
+      // Those without a key may go to any other.
+      for (;;) {
+        const loose = unsent.filter(({ key }) => key === undefined);
+        const index = loose.length > 0 ? nextOpen(tried) : undefined;
+        if (index === undefined) break;
+        delivery.signal.throwIfAborted();
+        const rest = await attempt(index, loose);
+        unsent = [...unsent.filter(({ key }) => key !== undefined), ...rest];
+      }
+      const [first] = unsent;
+      if (!first) return;
+      const failing = (key: string | undefined): Shard => shardAt(key === undefined ? last : hashOf(key) % count);
+      // The outbox waits for all of them, and then all are tried again.
+      if (!shards.some(({ works }) => works)) {
+        const { error } = shards.find((shard, index) => tried.has(index) && shard.failures > 0) ?? failing(first.key);
+        for (const shard of shards) shard.until = 0;
+        throw error;
+      }
+      for (const { id, key } of unsent) {
+        const shard = failing(key);
+        delivery.retry(id, { delaySeconds: Math.max(1, waitFor(shard)), countAttempt: false, reason: shard.error });
+      }
+    },
+  };
+}
+
+/** FNV-1a over the characters of a key. */
+function hashOf(key: string): number {
+  let hash = 0x811c9dc5;
+  for (let at = 0; at < key.length; at++) hash = Math.imul(hash ^ key.charCodeAt(at), 0x01000193);
+  return hash >>> 0;
+}
