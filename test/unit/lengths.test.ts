@@ -83,7 +83,7 @@ it("no function is longer than a screen", () => {
 const MOST_LINES_OF_THE_EXAMPLE = 120;
 
 it("no file of the example is longer than is read at a sitting, and none reaches into the source", () => {
-  const example = readdirSync("example-worker", { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
+  const example = readdirSync("example-worker", { recursive: true, encoding: "utf8" }).filter((file) => /\.[jt]s$/.test(file));
   const texts = example.map((name) => ({ name, text: readFileSync(`example-worker/${name}`, "utf8") }));
   expect(texts.length).toBeGreaterThan(15);
   expect(texts.filter(({ text }) => text.split("\n").length - 1 > MOST_LINES_OF_THE_EXAMPLE).map(({ name }) => name)).toEqual([]);
