@@ -52,6 +52,7 @@ export const DEFAULT_DESTINATION = "default";
  *   many are left.
  * - `dead_message_failed`: `deadMessage` threw, took too long or ended its transaction for a message. Nothing that it wrote is kept, and the message is a
  *   dead letter all the same.
+ * - `skipped`: the handler, or a consumer, has acknowledged this message with a reason not to process it, which is `error`.
  * - `late_outcome`: an outcome arrived after its call had settled or timed out; it changes nothing.
  * - `filling`: so many messages wait that four fifths of `maxPending` are reached; once, until fewer than half of it wait again.
  * - `repaired`: the wake-up was missing, overdue or too late, and was armed again.
@@ -77,7 +78,7 @@ export type Occurrence =
       | ({ readonly type: "version_ahead"; readonly version: number; readonly retryAt: number } & EventMessage & EventError)
       | ({ readonly type: "dead"; readonly reason: DeadReason; readonly attempts: number } & EventMessage & EventError)
       | { readonly type: "dead_letters_deleted"; readonly limit: "expiresInSeconds" | "max"; readonly ids: string[]; readonly dead: number }
-      | ({ readonly type: "dead_message_failed" } & EventMessage & EventError)
+      | ({ readonly type: "skipped" | "dead_message_failed" } & EventMessage & EventError)
       | ({ readonly type: "late_outcome"; readonly outcome: "ack" | "retry" | "reject" } & EventMessage)
     ));
 

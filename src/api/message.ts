@@ -76,8 +76,11 @@ export interface OutboxReceipt {
 export interface OutboxDelivery {
   /** Aborted when `timeoutSeconds` have passed: pass it on to `fetch`. Work that continues anyway runs beside the next call. */
   readonly signal: AbortSignal;
-  /** This message is delivered, whatever happens to the others. */
-  readonly ack: (id: string) => void;
+  /**
+   * This message is delivered, whatever happens to the others. With a `reason`, an error or a string, it is skipped: done as well, and reported by the
+   * event `skipped` and one line of `console.warn`.
+   */
+  readonly ack: (id: string, reason?: unknown) => void;
   /**
    * This message has failed and is set aside until its own backoff, or `delaySeconds`, has passed; messages with its ordering key wait behind it,
    * all others go on. After `retry.maxAttempts` counted failures it becomes a dead letter.

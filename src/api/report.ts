@@ -112,6 +112,8 @@ export function emitterOf(object: string, listener: ((event: OutboxEvent) => unk
     } else if (event.type === "dead") {
       const next = "Fix the cause, then call redrive() to send it again, or discard() to delete it.";
       error(`A message became a dead letter (${event.reason})`, event.error, about, next);
+    } else if (event.type === "skipped") {
+      warn("A message was skipped", event.error, about, "It is done, and does not come again.");
     } else if (event.type === "dead_letters_deleted") {
       const { ids, limit, dead } = event;
       const cause = `${ids.length} by deadLetters.${limit}, the first is ${ids[0]}`;

@@ -65,7 +65,7 @@ export function callOf(
   return {
     delivery: {
       signal: delivery.signal,
-      ack: (id) => give(id, (delivery) => delivery.ack(id)),
+      ack: (id, reason) => give(id, (delivery) => delivery.ack(id, reason)),
       retry: (id, options) => give(id, (delivery) => delivery.retry(id, options)),
       reject: (id, reason) => give(id, (delivery) => delivery.reject(id, reason)),
     },

@@ -30,8 +30,8 @@ export interface OutboxReceived<M = unknown> {
 
 /** What has become of messages that were received. What is left out stays leased. */
 export interface OutboxOutcomes {
-  /** The ids of those that are done. */
-  acks?: readonly string[];
+  /** Those that are done. One with a `reason` not to process it is reported by the event `skipped`. */
+  acks?: readonly (string | { id: string; reason?: unknown })[];
   /** Those that have failed, to be handed out again after their own backoff or `delaySeconds`; others with their ordering key wait. */
   retries?: readonly (string | ({ id: string } & OutboxRetryOptions))[];
   /** Those that can never be processed: they become dead letters. */
@@ -92,7 +92,10 @@ function verdictsOf(outcomes: OutboxOutcomes): ReadonlyMap<string, Verdict> {
     if (typeof id !== "string" || verdicts.has(id)) throw expected(argument, "ids, each of them once", id);
     verdicts.set(id, verdict);
   };
-  for (const id of listed("outcomes.acks", acks)) add("outcomes.acks", id, { type: "ack" });
+  for (const given of listed("outcomes.acks", acks)) {
+    const { id, reason } = withReason("outcomes.acks", given);
+    add("outcomes.acks", id, { type: "ack", cause: reason });
+  }
   for (const given of listed("outcomes.retries", retries)) {
     const {
       id,
@@ -108,11 +111,17 @@ function verdictsOf(outcomes: OutboxOutcomes): ReadonlyMap<string, Verdict> {
     add("outcomes.retries", id, { type: "retry", cause: reason ?? "The consumer asked for a retry.", delayMs, countAttempt });
   }
   for (const given of listed("outcomes.rejects", rejects)) {
-    const { id, reason = "The consumer rejected it." } =
-      typeof given === "string" ? { id: given } : (known("outcomes.rejects", given, ["id", "reason"]) as { id: string; reason?: unknown });
+    const { id, reason = "The consumer rejected it." } = withReason("outcomes.rejects", given);
     add("outcomes.rejects", id, { type: "reject", cause: reason });
   }
   return verdicts;
+}
+
+function withReason(
+  argument: string,
+  given: string | { id: string; reason?: unknown },
+): { readonly id: string; readonly reason?: unknown } {
+  return typeof given === "string" ? { id: given } : known(argument, given, ["id", "reason"]);
 }
 
 function listed<T>(argument: string, given: readonly T[]): readonly T[] {

@@ -20,7 +20,7 @@ export interface Send {
 
 /** What `sendMessages` said of one message. */
 export type Outcome =
-  | { readonly type: "ack" }
+  | { readonly type: "ack"; readonly cause: unknown }
   | { readonly type: "retry"; readonly delayMs: number | undefined; readonly cause: unknown; readonly countAttempt: boolean }
   | { readonly type: "reject"; readonly cause: unknown };
 
@@ -63,7 +63,7 @@ export function callOf(
       controller ??= new AbortController();
       return controller.signal;
     },
-    ack: (id) => give(id, { type: "ack" }),
+    ack: (id, reason) => give(id, { type: "ack", cause: reason }),
     retry: (id, options) => give(id, retryOf(options)),
     reject: (id, reason) => give(id, { type: "reject", cause: reason }),
   };

@@ -89,7 +89,10 @@ export function outcomesOf(
       const entry = entries[i] as Entry;
       const outcome = outcomes.size > 0 ? outcomes.get(ids[i] as string) : undefined;
       if (ended && !outcome) entry.fate = outcomes.size > 0 && waitsBehind(entry, entries) ? "aside" : "gone";
-      if (outcome?.type === "ack") entry.fate = "gone";
+      if (outcome?.type === "ack") {
+        entry.fate = "gone";
+        entry.cause = outcome.cause;
+      }
       if (outcome?.type === "retry") fail(entry, entry.more, outcome.cause, outcome.delayMs, outcome.countAttempt);
       if (outcome?.type === "reject") bury(entry, "rejected", outcome.cause);
       if (ended && !entry.fate) failed = { error: new Error(`Messages of ${MAX_LANES} ordering keys are waiting already.`) };

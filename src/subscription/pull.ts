@@ -27,7 +27,7 @@ export interface Received {
 
 /** What becomes of a message that was received. */
 export type Verdict =
-  | { readonly type: "ack" }
+  | { readonly type: "ack"; readonly cause: unknown }
   | { readonly type: "reject"; readonly cause: unknown }
   | { readonly type: "retry"; readonly cause: unknown; readonly delayMs: number | undefined; readonly countAttempt: boolean };
 
@@ -221,8 +221,10 @@ export function pullOf(
           if (!verdict || lease.messages.get(id)?.position !== entry.position) continue;
           settled.add(entry);
           entry.attempts = handedOver(reader, entry) + 1;
-          if (verdict.type === "ack") entry.fate = "gone";
-          else if (verdict.type === "reject") bury(entry, "rejected", verdict.cause);
+          if (verdict.type === "ack") {
+            entry.fate = "gone";
+            entry.cause = verdict.cause;
+          } else if (verdict.type === "reject") bury(entry, "rejected", verdict.cause);
           else fail(entry, entry.more, verdict.cause, verdict.delayMs, verdict.countAttempt);
         }
         // Dropped meanwhile, or behind more messages than are looked at.

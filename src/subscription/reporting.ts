@@ -27,7 +27,8 @@ export function eventsOf(destination: string, entries: Entry[], all: boolean): O
   for (const entry of entries) {
     const { fate, more, cause } = entry;
     if (fate === "gone") {
-      if (all) delivered.push(idOf(entry));
+      if (cause !== undefined) events.push({ type: "skipped", destination, ...about(entry), ...failure(cause) });
+      else if (all) delivered.push(idOf(entry));
       continue;
     }
     const { attempts = 0, error = "", due = 0, reason } = more;

@@ -27,6 +27,14 @@ export const REPORTS: readonly Mutation[] = [
     finders: [unit("report"), runtime("reporting", "an event")],
   },
   {
+    name: "says nothing of a message that was skipped",
+    file: "subscription/reporting.ts",
+    within: "eventsOf",
+    find: "if (cause !== undefined) events.push",
+    replace: "if (false) events.push",
+    finders: [runtime("outcomes", "skips a message")],
+  },
+  {
     name: "says nothing of a dead letter",
     file: "api/report.ts",
     within: "log",

@@ -38,8 +38,9 @@ export async function retained(backend: "Sqlite" | "Kv", kept: number, progress:
     const [short, long] = names.map((name) => new Box(life, name)) as [Box, Box];
     for (const name of names) await life.call(name, "pause");
     progress(`${backend}: ${kept} kept`);
-    await filled(short, FEW);
     await filled(long, kept);
+    // Last: an object that nobody calls for ten seconds begins a new life, and knows no more what it has delivered.
+    await filled(short, FEW);
     const rounds: { readonly few: Costs; readonly many: Costs }[] = [];
     for (let round = 0; round < ROUNDS; round++) rounds.push({ few: await measured(short), many: await measured(long) });
     const [few, many] = (["few", "many"] as const).map((which) => best(rounds.map((round) => round[which]))) as [Costs, Costs];

@@ -32,6 +32,28 @@ onEitherBackend("an outcome", (backend) => {
     ]);
   });
 
+  it("ack with a reason skips a message: it is done, and an event tells why", async () => {
+    const stub = fresh(backend);
+    stageOf(stub).script.push((messages, { ack }) => {
+      ack(idOf(messages, 2), new Error("not for us"));
+      ack(idOf(messages, 3));
+      throw new Error("the rest comes again");
+    });
+    await putMany(stub, 4);
+    await idle(stub);
+    expect(callsOf(stub)[1]).not.toContain(2);
+    expect(
+      callsOf(stub)
+        .flat()
+        .filter((n) => n === 2 || n === 3),
+    ).toEqual([2, 3]);
+    const id = idOf(sent(stub), 2);
+    expect(eventsAbout(id, "skipped")).toMatchObject([{ type: "skipped", destination: "default", id, error: "not for us" }]);
+    expect(eventsAbout(id, "delivered")).toEqual([]);
+    expect(eventsAbout(idOf(sent(stub), 3), "skipped")).toEqual([]);
+    expect(await deadOf(stub)).toEqual([]);
+  });
+
   it.each(OUTCOMES)("%s for every message of several calls needs nothing else", async (outcome) => {
     const stub = boxWith(backend, { batchSize: 20 });
     const once = new Set<string>();

@@ -184,6 +184,20 @@ onEitherBackend("a destination that is pulled", (backend) => {
     expect(msgs(await receive(again(stub)))).toEqual(["a2"]);
   });
 
+  it("is done with what a consumer skips, and tells why", async () => {
+    const told: object[] = [];
+    const stub = jobsOf(backend, {}, { onEvent: (event) => void told.push(event) });
+    await send(stub, [1], [2]);
+    const received = await receive(stub);
+    const [first, second] = ids(received) as [string, string];
+    await settle(stub, received, { acks: [{ id: first, reason: "old news" }, second] });
+    expect(told.filter((event) => (event as { type: string }).type === "skipped")).toMatchObject([
+      { destination: "jobs", id: first, error: "old news" },
+    ]);
+    expect(await statsOf(stub)).toMatchObject({ pending: 0, delayed: 0, leased: 0, dead: 0 });
+    expect(msgs(await receive(stub))).toEqual([]);
+  });
+
   it("extends a lease", async () => {
     const stub = jobsOf(backend, { visibilityTimeoutSeconds: 10 });
     await send(stub, [1]);
