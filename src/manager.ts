@@ -166,7 +166,8 @@ export interface OutboxManager<M = unknown, I = M> {
   /**
    * Lets messages that wait for a time be due at once: for their own (`delaySeconds`, `deliverAt`), or for their next attempt. What is ahead of one with its
    * ordering key stays ahead, and a destination that is backing off, or paused, gets it afterwards. Resolves to how many there were, each counted for
-   * every destination: those that are due already, or are being handed over, are none of them. Searches as `cancel` does.
+   * every destination: those that are due already, or are being handed over, are none of them, nor is what a
+   * destination has yet to get that the class does not have. Searches as `cancel` does.
    */
   retry(ids: string[], options?: DestinationOption): Promise<number>;
   /**

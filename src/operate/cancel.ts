@@ -171,8 +171,9 @@ export function cancellerOf(parts: OutboxContext, { reader, queue, pull }: Deliv
         else removeFromLog(found, position, more, rows);
       },
 
-      // In the queue, what waits behind its key has yet to be moved there: with that its time is looked at.
-      isLate: () => (more.due ?? 0) > store.now() && !(!row && more.key !== undefined && reader.lanes.has(more.key)),
+      // In the queue, what waits behind its key has yet to be moved there: with that its time is looked at. And what a destination takes that is missing is
+      // not known until it is there again.
+      isLate: () => (more.due ?? 0) > store.now() && !reader.isMissing && !(!row && more.key !== undefined && reader.lanes.has(more.key)),
 
       hasten(rows) {
         const { due: _, ...rest } = more;

@@ -68,6 +68,7 @@ export type Step =
   | { readonly do: "deploy"; readonly without: number; readonly version: number; readonly isFaulty: boolean }
   | { readonly do: "pause" | "resume" | "redrive" | "flush"; readonly destination: number }
   | { readonly do: "cancel"; readonly back: number; readonly destination: number }
+  | { readonly do: "retry"; readonly back: number; readonly destination: number }
   | { readonly do: "evict" };
 
 export interface ReadersStory {
@@ -137,6 +138,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     }),
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("cancel" as const), back: fc.nat(30), destination: fc.nat(NAMES.length) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("retry" as const), back: fc.nat(30), destination: fc.nat(NAMES.length) }) },
   { weight: 1, arbitrary: fc.constant({ do: "evict" as const }) },
 ) as fc.Arbitrary<Step>;
 
@@ -330,6 +332,9 @@ export async function played(
         const chain = stored.get(n)?.chain;
         if (done !== false) cancelled.get(name)?.add(chain === undefined ? n : (latest.get(chain) ?? n));
       }
+    } else if (step.do === "retry") {
+      const id = stored.get(last - step.back)?.id ?? "none";
+      await act((outbox) => outbox.retry([id], nameOf(step.destination)));
     } else {
       const options = nameOf(step.destination);
       if (step.do === "flush" && [...modes.values()].includes("hangs")) continue;
@@ -344,7 +349,9 @@ export async function played(
   version = 3;
   isFaulty = false;
   world.crash("the last deployment");
-  for (let round = 0; round < 3; round++) {
+  // A crash that was ordered may come as late as here, and then it is not the end yet.
+  for (let round = 0, before = -1; round < 3 || before < world.crashes; round++) {
+    before = world.crashes;
     await act((outbox) => outbox.resume());
     await world.rest();
   }

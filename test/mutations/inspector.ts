@@ -189,9 +189,17 @@ export const INSPECTOR: readonly Mutation[] = [
     name: "retry takes a message that is due for one that waits",
     file: "operate/cancel.ts",
     within: "cancellerOf",
-    find: "(more.due ?? 0) > store.now() &&",
+    find: "(more.due ?? 0) > store.now() && ",
     replace: "",
     finders: [retry("nothing that is due")],
+  },
+  {
+    name: "retry moves what a destination has yet to get that is missing",
+    file: "operate/cancel.ts",
+    within: "cancellerOf",
+    find: "!reader.isMissing && ",
+    replace: "",
+    finders: [retry("nothing of a destination that is missing")],
   },
   {
     name: "retry lets a message overtake an earlier one of its key",

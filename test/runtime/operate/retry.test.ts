@@ -4,6 +4,7 @@ import type { OutboxPutOptions } from "../../../src/index.ts";
 import { boxWith, callsOf } from "../support/batches.ts";
 import { eventually, fresh, gate, handedOver, inside, onBothBackends, type Stub } from "../support/harness.ts";
 import { stats } from "../support/lanes.ts";
+import { deployed, got, objectWith, receivers } from "../support/named.ts";
 import { crashDurably, idle, listed, patient, paused, resumed, statsOf } from "../support/standing.ts";
 import { stageOf } from "../support/worker.ts";
 
@@ -94,6 +95,23 @@ onBothBackends("retry lets go", (backend) => {
       await expect(outbox.retry("x" as never)).rejects.toThrow("`ids`");
       await expect(outbox.retry([], { destination: "none" })).rejects.toThrow("`options.destination`");
     });
+  });
+});
+
+onBothBackends("retry lets go", (backend) => {
+  it("nothing of a destination that is missing: what it takes is known again when it is there again", async () => {
+    const all = receivers("a", "b");
+    const stub = objectWith(backend, all, { a: {}, b: { types: ["b"] } });
+    await inside(stub, (_, outbox) => outbox.send({ type: "b", n: 1 }));
+    await eventually(() => got(all.b).length === 1);
+    const without = await deployed(stub, all, { a: {} });
+    const { id } = await inside(without, (_, outbox) => outbox.send({ type: "a", n: 2 }, late));
+    expect(await inside(without, (_, outbox) => outbox.retry([id]))).toBe(1);
+    await eventually(() => got(all.a).length === 2);
+    const again = await deployed(without, all, { a: {}, b: { types: ["b"] } });
+    await inside(again, (_, outbox) => outbox.flush());
+    await eventually(async () => (await statsOf(again)).pending === 0);
+    expect(got(all.b)).toEqual([{ type: "b", n: 1 }]);
   });
 });
 
