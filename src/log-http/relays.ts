@@ -35,7 +35,14 @@ export function relaysOf(ctx: DurableObjectState): Relays {
   }
   Object.defineProperty(ctx, "getWebSockets", { value: getWebSockets, writable: true, configurable: true });
 
-  const owns = (socket: WebSocket): boolean => ctx.getTags(socket).includes(TAG);
+  function owns(socket: WebSocket): boolean {
+    try {
+      return ctx.getTags(socket).includes(TAG);
+    } catch {
+      // Not one that the object has accepted: the class calls its handlers by itself.
+      return false;
+    }
+  }
   let isFollowing = false;
   let log: LogSource | undefined;
 

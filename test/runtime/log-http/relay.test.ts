@@ -138,6 +138,8 @@ onEitherBackend("a log that is relayed", (backend) => {
     );
     expect(callsOf(stub)).not.toContain("close");
     expect(await own(again(stub))).toEqual([1, 1]);
+    await inside(again(stub), (box) => (box as unknown as Feed).webSocketMessage({ send: () => {} } as unknown as WebSocket, "by itself"));
+    expect(callsOf(stub)).toContain("message by itself");
     webSocket?.close();
     await eventually(() => callsOf(stub).includes("close"));
     expect(echoes).toEqual(["echo one"]);
