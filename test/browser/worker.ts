@@ -2,8 +2,8 @@
 import { DurableObject } from "cloudflare:workers";
 import { type OutboxDelivery, type OutboxManager, type OutboxMessage, withTransactionalOutbox } from "../../src/index.ts";
 import { type InspectorAction, inspector, withInspector } from "../../src/inspector/index.ts";
+import { fleetOf } from "../support/fleet.ts";
 import { HOSTILE } from "../support/hostile.ts";
-import { fleetOf } from "./fleet.ts";
 
 type Order = { type: string; [name: string]: unknown };
 

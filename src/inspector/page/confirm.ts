@@ -1,5 +1,6 @@
 /** Confirmation: says what an action will do before it is done, and what has become of it afterwards. */
 
+import { visible } from "../visible.ts";
 import type { InspectorAction, InspectorCommand, InspectorDestination, InspectorOutcome } from "../wire.ts";
 import { button, type Child, h } from "./dom.ts";
 import { counted, short } from "./format.ts";
@@ -193,7 +194,7 @@ export function tell(text: string, isBad = false): void {
   const outcome = h(
     "div",
     { class: isBad ? "outcome bad" : "outcome" },
-    h("span", {}, text),
+    h("span", {}, visible(text)),
     button("Dismiss", "dismiss-outcome", { class: "quiet" }),
   );
   outcomes.append(outcome);

@@ -1,12 +1,13 @@
 /** The page: keeps what is shown current while someone looks at it, and does what is clicked. */
 
+import { visible } from "../visible.ts";
 import { doing, submitting } from "./actions.ts";
 import * as api from "./api.ts";
 import { placeDialogs, tell } from "./confirm.ts";
 import { h, morph } from "./dom.ts";
 import { placeDrawer } from "./drawer.ts";
 import { homeView } from "./fleet-view.ts";
-import { tick } from "./format.ts";
+import { short, tick } from "./format.ts";
 import { headerView } from "./header-view.ts";
 import { objectView } from "./object-view.ts";
 import { Refresher } from "./refresh.ts";
@@ -22,11 +23,11 @@ function render(): void {
       "div",
       { class: "problem", role: "alert" },
       h("b", {}, problem.code === "unreachable" ? "Not reachable. " : "No answer. "),
-      problem.message,
+      visible(problem.message),
     );
   morph(app, h("div", { id: "app" }, headerView(), alert, object ? objectView() : homeView()));
   const name = object && (object.name ?? object.id);
-  document.title = name ? `${name} · Outbox` : "Outbox inspector";
+  document.title = name ? `${short(name, 60)} · Outbox` : "Outbox inspector";
   document.documentElement.dataset.ready = String(state.start !== null && (!object || state.overview !== null || problem !== null));
 }
 

@@ -1,6 +1,7 @@
 /** Who gets into the inspector, and what it makes of requests that are wrong: no request does or shows anything that it should not. */
 import { describe, expect, it } from "vitest";
-import { type InspectorOptions, inspector, withInspector } from "../../../src/inspector/index.ts";
+import { type InspectorOptions, type InspectorRights, inspector, withInspector } from "../../../src/inspector/index.ts";
+import { fleetOf } from "../../support/fleet.ts";
 import { answered, ask, desk, NAMESPACES, POST } from "../support/inspected.ts";
 
 const ROUTES = ["start", "object", "messages", "message", "log", "act", "fleet", "batches", "batch", "stop", "resume"];
@@ -203,6 +204,45 @@ describe("what is wrong", () => {
       expect(await stub.inspectOutbox(question as never)).toMatchObject({ ok: false, code: "invalid", error: expect.any(String) });
     }
     expect(await stub.inspectOutbox({ action: "pause", destination: "toString" })).toMatchObject({ ok: false, code: "gone" });
+  });
+});
+
+describe("a fleet", () => {
+  const fleet = fleetOf();
+  const of = (rights: InspectorRights) => inspector({ namespaces: NAMESPACES, authorize: () => rights, fleet });
+  const get = async (query: Record<string, string>) => answered(await of("read")(ask({ api: "fleet", ...query })));
+  const post = async (rights: InspectorRights, api: string, body: unknown) =>
+    answered(await of(rights)(ask({ api }, { method: "POST", headers: POST, body: JSON.stringify(body) })));
+
+  it("is listed in pages, filtered, and refuses filters that are none", async () => {
+    const first = await get({ limit: "2", trouble: "dead" });
+    expect(first).toMatchObject({ status: 200, body: { entries: [{ name: "order-1007" }, {}], next: "2" } });
+    expect((await get({ limit: "2", after: "2" })).body.entries).toHaveLength(2);
+    expect((await get({ search: "order-2001" })).body).toMatchObject({ total: 1 });
+    const wrong = [
+      { limit: "0" },
+      { limit: "201" },
+      { limit: "x" },
+      { trouble: "all" },
+      { search: "x".repeat(257) },
+      { destination: "x".repeat(257) },
+    ];
+    for (const query of wrong) expect([(await get(query as never)).status, query]).toEqual([400, query]);
+  });
+
+  it("starts, stops and goes on with a batch for those who may do its action, and for no one else", async () => {
+    const request = { action: "redrive", filter: { trouble: "dead" } };
+    for (const rights of ["read", [], ["flush"]] as const) expect((await post(rights, "batch", request)).status).toBe(403);
+    const { status, body } = await post(["redrive"], "batch", request);
+    expect([status, body.state]).toEqual([200, "running"]);
+    for (const api of ["stop", "resume"]) {
+      expect((await post("read", api, { id: body.id })).status).toBe(403);
+      expect((await post("all", api, { id: "none" })).status).toBe(404);
+    }
+    expect((await post(["redrive"], "stop", { id: body.id })).body.state).toBe("stopped");
+    expect((await post(["redrive"], "resume", { id: body.id })).body.state).toBe("running");
+    const wrong = [null, {}, { action: "discard" }, { ...request, filter: { trouble: 1 } }, { ...request, objectsPerSecond: 0 }];
+    for (const each of wrong) expect([(await post("all", "batch", each)).status, each]).toEqual([400, each]);
   });
 });
 
