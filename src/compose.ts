@@ -13,6 +13,7 @@ import type { OutboxContext } from "./context.js";
 import { type Alarm, alarmOf, closed, type Handler, handlerIn, type Lookup, lookupOf } from "./handlers.js";
 import { manager, type OutboxManager } from "./manager.js";
 import { letterLimiterOf } from "./operate/letter-limits.js";
+import { hasOrphans } from "./storage/chore.js";
 import { load } from "./storage/load.js";
 import { NEVER } from "./storage/memory.js";
 import { bindNative, isSqlite } from "./storage/native.js";
@@ -98,11 +99,14 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
   let instance: object = {};
   let [sendMessages, deadMessage]: [Lookup, Lookup] = [() => null, () => null];
 
+  /** An earlier deployment may have set the alarm for an extension that this one does not have: it comes once, and then is the object's. */
+  let isOrphaned = false;
+
   /** Does what is due, of the outbox and of the inbox. */
   async function work(died: boolean, unguarded = false): Promise<void> {
     for (const chore of store.chores) await chore.run();
     if (letters.isDue()) await letters.run();
-    const isOnly = store.chores.length === 0 && store.otherWorkAt() === NEVER;
+    const isOnly = store.chores.length === 0 && store.otherWorkAt() === NEVER && !isOrphaned;
     // What a run has in hand is due until it is settled: setting the alarm for it would start this again at once.
     if (isOnly || delivery.isDue() || delivery.isRunning) await delivery.run(died, unguarded);
     else await wake();
@@ -153,8 +157,9 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
       for (const each of delivery.all) if (each.isDue()) suspect(each.reader);
     }
     for (const chore of store.chores) chore.started?.();
+    isOrphaned = hasOrphans(store.memory, store.chores);
     // It is left to an alarm: should it end this life, too, the platform counts.
-    await alarm.load(delivery.isDue() ? store.now() : delivery.nextWake());
+    await alarm.load(delivery.isDue() || isOrphaned ? store.now() : delivery.nextWake());
     core.loading = null;
   });
   const parts: OutboxContext = {

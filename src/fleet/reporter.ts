@@ -17,6 +17,8 @@ interface Told {
   readonly told?: string;
   /** Its version. */
   readonly version?: number;
+  /** When it is to be woken: for deployments that do not have it. */
+  readonly at?: number;
   /** When the next report is due. */
   readonly due?: number;
   /** When to look whether something is stuck. */
@@ -63,7 +65,10 @@ export function reporterOf(core: Core, settings: FleetReportSettings, send: (rep
 
   function keep(next: Told): void {
     const { fleet: _, ...others } = memory.extensions;
-    const entries = Object.entries(next).filter(([, value]) => value !== undefined && value !== NEVER && value !== "" && value !== NONE);
+    const at = Math.min(next.due ?? NEVER, next.look ?? NEVER);
+    const entries = Object.entries({ ...next, at }).filter(
+      ([, value]) => value !== undefined && value !== NEVER && value !== "" && value !== NONE,
+    );
     const extensions = entries.length > 0 ? { ...others, fleet: Object.fromEntries(entries) } : others;
     memory.extensions = Object.keys(extensions).length > 0 ? extensions : NO_EXTENSIONS;
   }

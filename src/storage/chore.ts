@@ -1,5 +1,7 @@
 /** Chores: work of extensions that shares the object's alarm and header. The core knows none of them. */
 
+import { type Memory, NEVER } from "./memory.js";
+
 /** Work that is not delivery: the inbox's, or that of reports to a fleet. */
 export interface Chore {
   /** What it is for. An object has at most one of each kind. */
@@ -14,6 +16,16 @@ export interface Chore {
   keepsRows(): boolean;
   /** Does what is due, if anything is, in bounded steps, and sets when more is. Must not keep delivery waiting for long. */
   run(): Promise<unknown>;
+}
+
+/**
+ * Whether the header says that an alarm may be set for an extension which this deployment does not have: it must not be taken for the object's own. What
+ * an extension keeps has `at` for that, while it wants to be woken.
+ */
+export function hasOrphans({ chore, extensions }: Pick<Memory, "chore" | "extensions">, chores: readonly Chore[]): boolean {
+  const isKnown = (kind: string): boolean => chores.some((each) => each.kind === kind);
+  if (chore < NEVER && !isKnown("inbox")) return true;
+  return Object.entries(extensions).some(([kind, state]) => !isKnown(kind) && (state as { at?: unknown } | null)?.at !== undefined);
 }
 
 /** Adds a chore, in place of one of its kind: a dev server constructs another instance for the same state. */

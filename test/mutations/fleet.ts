@@ -3,6 +3,14 @@ import { type Mutation, runtime } from "./mutation.ts";
 
 export const FLEET: readonly Mutation[] = [
   {
+    name: "takes the alarm of an extension that is gone for the object's own",
+    file: "compose.ts",
+    within: "coreOf",
+    find: "isOrphaned = hasOrphans(store.memory, store.chores);",
+    replace: "",
+    finders: [runtime("without")],
+  },
+  {
     name: "takes it that a report was not sent, when a crash came while it was",
     file: "fleet/reporter.ts",
     within: "started",

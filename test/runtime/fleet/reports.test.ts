@@ -5,11 +5,21 @@ import { withTransactionalInbox } from "../../../src/inbox/index.ts";
 import { withTransactionalOutbox } from "../../../src/index.ts";
 import { advance, drain, everyCrash } from "../../../src/testing/index.ts";
 import { PROOF } from "../../support/random.ts";
-import { type Backend, crash, inside, native, onBothBackends, onEitherBackend, outboxRows, type Stub } from "../support/harness.ts";
+import {
+  type Backend,
+  crash,
+  inside,
+  native,
+  onBothBackends,
+  onEitherBackend,
+  outboxRows,
+  redeclared,
+  type Stub,
+} from "../support/harness.ts";
 import { counting, InboxBox, numbered, within } from "../support/inbox.ts";
-import { destination, type Registry, registry, reporter, settled } from "../support/reporter.ts";
+import { destination, type Registry, registry, reporter } from "../support/reporter.ts";
 import { seamed } from "../support/seam.ts";
-import { Box, options, stageOf } from "../support/worker.ts";
+import { Box, forms, options, stageOf } from "../support/worker.ts";
 
 seamed();
 
@@ -21,6 +31,9 @@ const told = ({ reports }: Registry): string[] =>
   reports.map(({ entries }) =>
     entries.map(({ destination, flags, dead, waiting }) => `${destination} ${flags}: ${dead}+${waiting}`).join(),
   );
+
+/** Lets time pass until nothing that is said belongs to what has happened so far. */
+const settled = (stub: Stub): Promise<void> => advance(stub, 70);
 
 const redrive = (stub: Stub) => inside(stub, (_, outbox) => outbox.redrive());
 
@@ -250,9 +263,7 @@ onEitherBackend("reports", (backend) => {
     await send(first.stub);
     await drain(first.stub);
     expect(known.reports).toEqual([]);
-    const { redeclared } = await import("../support/harness.ts");
     const other = reporter(backend, {}, undefined, known);
-    const { forms } = await import("../support/worker.ts");
     const again = await crash(redeclared(first.stub, forms.get(other.stub.id.toString()) as never));
     await settled(again);
     expect(told(known)).toEqual(["default 8: 1+0"]);

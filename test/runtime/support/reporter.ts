@@ -3,7 +3,6 @@
 import { withFleetReports } from "../../../src/fleet/index.ts";
 import type { FleetReport } from "../../../src/fleet/report.ts";
 import { type OutboxOptions, withTransactionalOutbox } from "../../../src/index.ts";
-import { advance } from "../../../src/testing/index.ts";
 import { type Backend, declared, type Stub } from "./harness.ts";
 import { counted, type Ledger } from "./ledger.ts";
 import { Box, type BoxEnv, options, stageOf } from "./worker.ts";
@@ -83,6 +82,3 @@ export function destination(stub: Stub, does: "rejects" | "fails" | "works"): vo
     if (does === "rejects") for (const { id } of messages) delivery.reject(id, "refused by the test");
   };
 }
-
-/** Lets time pass until nothing that is said belongs to what has happened so far. */
-export const settled = (stub: Stub): Promise<void> => advance(stub, 70);
