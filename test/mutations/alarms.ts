@@ -46,7 +46,7 @@ export const ALARMS: readonly Mutation[] = [
     name: "repairs nothing when it starts",
     file: "compose.ts",
     within: "coreOf",
-    find: "await alarm.load(delivery.isDue() ? store.now() : delivery.nextWake());",
+    find: "await alarm.load(delivery.isDue() || isOrphaned ? store.now() : delivery.nextWake());",
     replace: "await alarm.load(Number.POSITIVE_INFINITY);",
     finders: [crashes("an alarm that the platform has lost"), runtime("wakeup")],
   },
