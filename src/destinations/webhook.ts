@@ -4,6 +4,7 @@ import { expected, textOf, told } from "../api/errors.js";
 import { known } from "../api/known.js";
 import type { OutboxDelivery, OutboxMessage } from "../api/message.js";
 import { within } from "../api/within.js";
+import { CLOCK } from "./clock.js";
 import { cloudEvent } from "./cloud-event.js";
 import { checkDelivery, type Destination, limiter, waitFor } from "./destination.js";
 import { authorizeBy, headersFor, type WebhookAuthorization, type WebhookHeaders } from "./own-headers.js";
@@ -180,8 +181,11 @@ async function sendAll(
   const troubles: Trouble[] = [];
   const one = async (post: Post): Promise<void> => {
     if (troubles.length > 0) return;
-    const signal = AbortSignal.any([delivery.signal, AbortSignal.timeout(timeoutMs)]);
-    const trouble = await settle(post, { ...posting, delivery: { ...delivery, signal } });
+    const late = new AbortController();
+    // Cancelled with the answer: an isolate may have 10,000 timers, and `AbortSignal.timeout` keeps its own to the end.
+    const cancel = CLOCK.after(timeoutMs, () => late.abort(new DOMException("The request took too long.", "TimeoutError")));
+    const signal = AbortSignal.any([delivery.signal, late.signal]);
+    const trouble = await settle(post, { ...posting, delivery: { ...delivery, signal } }).finally(cancel);
     if (trouble) troubles.push(trouble);
   };
   await Promise.all(posts.map((post) => turn(() => one(post))));

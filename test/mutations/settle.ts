@@ -1,5 +1,5 @@
 /** Mutations of `settleWithinSeconds`: what is recorded later, when, and what a crash then repeats. */
-import { crashes, type Mutation, model, stories } from "./mutation.ts";
+import { crashes, type Mutation, model, runtime, stories } from "./mutation.ts";
 
 export const SETTLE: readonly Mutation[] = [
   {
@@ -245,5 +245,13 @@ export const PLATFORM: readonly Mutation[] = [
     find: "if (!shards.some(({ works }) => works)) {",
     replace: "if (unsent.length > 0) {",
     finders: [model("shards", "let the keys of one")],
+  },
+  {
+    name: "keeps the timer of a webhook that has answered",
+    file: "destinations/webhook.ts",
+    within: "sendAll",
+    find: ".finally(cancel)",
+    replace: ".finally(() => void cancel)",
+    finders: [runtime("subrequests", "leaves no timer")],
   },
 ];

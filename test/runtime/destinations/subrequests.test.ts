@@ -2,6 +2,7 @@
 import { afterEach, expect, it, vi } from "vitest";
 import { toWebhook } from "../../../src/destinations/index.ts";
 import { type OutboxEvent, type OutboxManager, withTransactionalOutbox } from "../../../src/index.ts";
+import { all, messages, record } from "../../support/destinations/recorder.ts";
 import { size } from "../../support/random.ts";
 import { declared, eventually, inside, onEitherBackend } from "../support/harness.ts";
 import type { Form } from "../support/worker.ts";
@@ -15,11 +16,24 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
+it("a webhook that has answered leaves no timer: an isolate may have 10,000", async () => {
+  vi.spyOn(globalThis, "fetch").mockImplementation(async () => new Response(null));
+  const set = vi.spyOn(globalThis, "setTimeout");
+  const cleared = vi.spyOn(globalThis, "clearTimeout");
+  const send = toWebhook("https://hooks.test/in", { secret: SECRET, timeoutSeconds: 77 });
+  expect((await record(send, messages(20))).outcomes).toEqual(all("ack", 1, 20));
+  const mine = set.mock.results.filter((_, call) => set.mock.calls[call]?.[1] === 77_000).map(({ value }) => value as unknown);
+  expect(mine).toHaveLength(20);
+  expect(cleared.mock.calls.map(([timer]) => timer as unknown)).toEqual(expect.arrayContaining(mine));
+});
+
 onEitherBackend("a backlog of webhooks", (backend) => {
+  /** In the proof on one of the two backends, because it takes long. */
+  const most = backend.name === "sqlite" ? 10_000 : 1200;
   it.each([
-    ["50, to one URL", 50, size(150, 10_000), () => "https://hooks.test/in"],
-    ["1,000, to one URL", 1000, size(1100, 10_000), () => "https://hooks.test/in"],
-    ["50, to many origins", 50, size(150, 2000), (n: number) => `https://hooks-${n % 9}.test/in`],
+    ["50, to one URL", 50, size(150, most), () => "https://hooks.test/in"],
+    ["1,000, to one URL", 1000, size(1100, most), () => "https://hooks.test/in"],
+    ["50, to many origins", 50, size(150, 500), (n: number) => `https://hooks-${n % 9}.test/in`],
   ] as const)("drains without the breaker opening once, with subrequests limited to %s", async (title, limit, count, urlOf) => {
     const arrived = new Map<string, number>();
     const events: OutboxEvent[] = [];
