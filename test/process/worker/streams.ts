@@ -1,7 +1,7 @@
 /** Streams of the Durable Streams protocol: the package reads them, and the least that a client must write is written here. */
 import { DurableObject } from "cloudflare:workers";
 import { type OutboxLogMessage, type OutboxManager, type OutboxTailOptions, withTransactionalOutbox } from "../../../src/index.ts";
-import { serveLog } from "../../../src/log-http/index.ts";
+import { relayLog, serveLog, withLogRelay } from "../../../src/log-http/index.ts";
 
 interface Env {
   readonly SQLITE: DurableObjectNamespace<StreamBase>;
@@ -96,13 +96,13 @@ function answer(status: number, headers: Record<string, string> = {}): Response 
   return new Response(null, { status, headers: { ...SAFE, ...headers } });
 }
 
-export class SqliteStream extends withTransactionalOutbox(StreamBase, { retain: "all" }) {}
+export class SqliteStream extends withLogRelay(withTransactionalOutbox(StreamBase, { retain: "all" })) {}
 export class KvStream extends withTransactionalOutbox(StreamBase, { retain: "all" }) {}
 
 export default {
   fetch(request: Request, env: Env): Promise<Response> {
     const [, backend = "", ...path] = new URL(request.url).pathname.split("/");
-    const namespace = backend === "sqlite" ? env.SQLITE : env.KV;
-    return namespace.getByName(path.join("/")).fetch(request);
+    const stub = (backend === "kv" ? env.KV : env.SQLITE).getByName(`${backend}/${path.join("/")}`);
+    return backend === "relayed" ? relayLog(request, stub, { longPollSeconds: 1 }) : stub.fetch(request);
   },
 };
