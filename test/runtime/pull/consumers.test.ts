@@ -44,6 +44,8 @@ onEitherBackend("consumers that die", (backend) => {
     const isOver = (): boolean => settled.length >= MESSAGES;
 
     async function consume(): Promise<void> {
+      // Each of them once, however the calls come to lie, and then at random.
+      let isToDie = true;
       while (!isOver()) {
         const { messages, lease } = await take(1 + draw.below(MOST));
         if (messages.length === 0) {
@@ -51,7 +53,8 @@ onEitherBackend("consumers that die", (backend) => {
           if (busy === 0) forward(61);
           continue;
         }
-        if (draw.chance(0.1)) {
+        if (isToDie || draw.chance(0.1)) {
+          isToDie = false;
           deaths++;
           continue;
         }
@@ -84,6 +87,6 @@ onEitherBackend("consumers that die", (backend) => {
     const stats = await inside(stub, async (_, outbox) => (await outbox.stats()).destinations.jobs);
     expect(stats).toMatchObject({ pending: 0, delayed: 0, blocked: 0, leased: 0, dead: parked });
     expect(parked).toBeGreaterThan(MESSAGES / 50);
-    expect(deaths).toBeGreaterThan(MESSAGES / 1000);
+    expect(deaths).toBeGreaterThanOrEqual(3);
   });
 });
