@@ -38,7 +38,7 @@ export interface OutboxDestinationStats {
   breaker: "closed" | "open";
   /** Failed calls of the handler in a row. */
   failures: number;
-  /** Why the last of them failed, while the breaker is open: the first 200 characters. */
+  /** Why the last of them failed, while the breaker is open: the first 200 characters. After a restart all destinations share so many. */
   error?: string;
   /** Whether `pause()`, or an error of its handler with `pause: true`, holds its deliveries back. */
   paused: boolean;

@@ -17,6 +17,9 @@ import { type HeaderRow, type NamedReaderRow, NO_IDS } from "./rows.js";
  */
 export const FORMAT = 1;
 
+/** So much of errors a header has, in UTF-16 units, of which each may take six bytes. */
+const ERROR_LENGTH = 200;
+
 /** What fields depend on beside what they are of. */
 interface Context {
   /** Whether the outbox wants to be woken. */
@@ -25,6 +28,8 @@ interface Context {
   readonly hasChore: boolean;
   /** The last position given out. */
   readonly position: number;
+  /** So much of the last error of each destination is kept, in UTF-16 units: all of them together must leave room for the largest message. */
+  readonly errorLength: number;
   /** What a start takes for the floor of a cursor when the header does not say more. */
   readonly start: number;
 }
@@ -56,7 +61,11 @@ export const FIELDS: readonly Field<Memory>[] = [
 /** The fields of a reader. Those of `sendMessages` are beside the object's. */
 export const READER_FIELDS: readonly Field<Reader>[] = [
   { name: "trouble", memory: "breaker", save: ({ breaker }) => (breaker === CLOSED ? undefined : breaker) },
-  { name: "error", memory: "lastError", save: ({ breaker, lastError }) => (breaker.failures > 0 && lastError) || undefined },
+  {
+    name: "error",
+    memory: "lastError",
+    save: ({ breaker, lastError }, { errorLength }) => (breaker.failures > 0 && lastError.slice(0, errorLength)) || undefined,
+  },
   { name: "dying", memory: "dying", save: ({ dying }) => dying ?? undefined },
   { name: "main", save: (reader, { position }) => (hasGaps(reader, position) ? reader.queuedCount : undefined) },
   {
@@ -167,7 +176,8 @@ export function headerOf(object: string): (memory: Memory, waits: boolean, start
   let remembered = { ids: NO_IDS, text: "" };
   return (memory, waits, start, hasChore = false) => {
     const { epoch, base, position, first, last, tail, ids, readers } = memory;
-    const context = { waits, hasChore, position, start };
+    const errorLength = Math.floor(ERROR_LENGTH / Math.max(1, readers.length));
+    const context = { waits, hasChore, position, start, errorLength };
     let rest = memory.unknown;
     for (const { name, save } of FIELDS) {
       const value = save(memory, context);

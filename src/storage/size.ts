@@ -146,7 +146,7 @@ function hiddenBytes(value: object, seen: Set<unknown>): number {
 /** What goes with a request beside its address, its headers and `cf`. */
 const REQUEST_BYTES = 1024;
 
-/** What a row holds beside its messages, in bytes, never more: identity (about 250), header (about 800), a dead letter's error (3,000). */
+/** What a row holds beside its messages, in bytes, never more: identity (about 250), header (about 800, and 1,200 of errors), a dead letter's error (3,000). */
 const ROW_BYTES = 4096;
 
 /** The largest message, in bytes, by backend (Durable Objects limits page). A local run enforces no limit on KV-backed objects. */

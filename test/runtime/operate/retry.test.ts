@@ -2,9 +2,9 @@
 import { expect, it } from "vitest";
 import type { OutboxPutOptions } from "../../../src/index.ts";
 import { boxWith, callsOf } from "../support/batches.ts";
-import { eventually, fresh, gate, handedOver, inside, onBothBackends, type Stub } from "../support/harness.ts";
+import { eventually, fresh, gate, handedOver, inside, native, onBothBackends, type Stub } from "../support/harness.ts";
 import { stats } from "../support/lanes.ts";
-import { deployed, got, objectWith, receivers } from "../support/named.ts";
+import { deployed, got, objectWith, type Receiver, receivers } from "../support/named.ts";
 import { crashDurably, idle, listed, patient, paused, resumed, statsOf } from "../support/standing.ts";
 import { stageOf } from "../support/worker.ts";
 
@@ -127,5 +127,20 @@ onBothBackends("stats", (backend) => {
     await inside(next, (_, outbox) => outbox.flush());
     await eventually(async () => (await statsOf(next)).pending === 0);
     expect((await statsOf(next)).destinations.default).not.toHaveProperty("error");
+  });
+
+  it("keep of all errors together no more than leaves room for the largest message", async () => {
+    const names = Array.from({ length: 32 }, (_, n) => `d${n}`);
+    const all = receivers(...names);
+    for (const name of names) (all[name] as Receiver).rest = () => Promise.reject(new Error(`${name} ${"х".repeat(300)}`));
+    const stub = objectWith(backend, all, Object.fromEntries(names.map((name) => [name, {}])), { retry: patient });
+    await send(stub, 1);
+    const failed = async () => Object.values((await statsOf(stub)).destinations).every(({ breaker }) => breaker === "open");
+    await eventually(failed);
+    const header = await inside(stub, (_, __, state) => native(state).get<string>("\u{10FFFF}outbox/h"));
+    const errors = JSON.parse(String(header).split("\n")[0] ?? "").readers.map(({ error }: { error: string }) => error);
+    expect(errors.filter(Boolean)).toHaveLength(32);
+    expect(errors.join("").length).toBeLessThanOrEqual(200);
+    expect((await statsOf(stub)).destinations.d31?.error).toHaveLength(200);
   });
 });
