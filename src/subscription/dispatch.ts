@@ -16,6 +16,8 @@ import type { Wake } from "./wake.js";
 const MOST_HANDLERS = 6;
 /** After this long, in milliseconds, everything that is due is left to the next alarm: far from the platform's limit of 15 minutes for one. */
 const RUN_BUDGET_MS = 60_000;
+/** So long after a delivery that is not recorded yet an alarm that rings records it, in milliseconds: a little less than the time for which one is set. */
+const MOST_IDLE_MS = 9000;
 /** So long after another reader's step began its result is waited for, in milliseconds, to be committed together. */
 const TOGETHER_MS = 100;
 
@@ -164,7 +166,8 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
   /** When the alarm must ring for something else than what waits. What is not recorded yet has the alarm that it had while it waited. */
   function otherWake(): number {
     const now = store.now();
-    return Math.min(Math.max(store.otherWorkAt(), now), memory.settleAt < NEVER ? now + SAFETY_MS : NEVER);
+    const stands = isCovered(now) ? memory.nativeAlarmAt : now + SAFETY_MS;
+    return Math.min(Math.max(store.otherWorkAt(), now), memory.settleAt < NEVER ? stands : NEVER);
   }
 
   /** Plans to record by itself what was delivered, should nothing else be written before. */
@@ -240,7 +243,8 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
   function begin(runs: () => Promise<void>): Promise<void> {
     const tidied = async (): Promise<void> => {
       await runs();
-      if (memory.settleAt <= alarm.now()) dispatch.record();
+      // Nothing has been put for so long: another alarm would cost as much.
+      if (memory.settleAt - settleMs <= alarm.now() - MOST_IDLE_MS || memory.settleAt <= alarm.now()) dispatch.record();
       // What storage refuses resets the object.
       await store.tidy().catch(() => {});
     };

@@ -15,7 +15,7 @@ import { PULL } from "./pull.ts";
 import { PURE } from "./pure.ts";
 import { READERS } from "./readers.ts";
 import { REPORTS } from "./reports.ts";
-import { PLATFORM, SETTLE } from "./settle.ts";
+import { PLATFORM, SELDOM, SETTLE } from "./settle.ts";
 import { STORE } from "./store.ts";
 import { STORIES } from "./stories.ts";
 
@@ -37,6 +37,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...READERS,
   ...REPORTS,
   ...PLATFORM,
+  ...SELDOM,
   ...SETTLE,
   ...STORIES,
 ];

@@ -62,7 +62,7 @@ export const SETTLE: readonly Mutation[] = [
     name: "lets the alarm go while a delivery is not recorded",
     file: "subscription/dispatch.ts",
     within: "otherWake",
-    find: "memory.settleAt < NEVER ? now + SAFETY_MS : NEVER",
+    find: "memory.settleAt < NEVER ? stands : NEVER",
     replace: "NEVER",
     finders: [model("settle", "an alarm stands all the time"), stories, crashes("recorded later")],
   },
@@ -105,6 +105,18 @@ export const SETTLE: readonly Mutation[] = [
     find: "judged &&= reader.lanes.get(key) === lanes.get(key);",
     replace: "",
     finders: [model("found", "ahead of dead letters of its key")],
+  },
+];
+
+/** Mutations of what the option costs where messages are seldom. */
+export const SELDOM: readonly Mutation[] = [
+  {
+    name: "sets alarm after alarm for a delivery that nobody records",
+    file: "subscription/dispatch.ts",
+    within: "begin",
+    find: "memory.settleAt - settleMs <= alarm.now() - MOST_IDLE_MS || ",
+    replace: "",
+    finders: [model("settle", "cost at most a tenth more")],
   },
 ];
 
