@@ -233,7 +233,9 @@ export function reporterOf(core: Core, settings: FleetReportSettings, send: (rep
   return {
     kind: "fleet",
 
+    // What it is that the alarm is set for, the header says afterwards: both go by what memory says now.
     dueAt() {
+      refresh();
       const { due = NEVER, look = NEVER } = state();
       return Math.min(due, look);
     },

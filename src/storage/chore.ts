@@ -6,7 +6,10 @@ import { type Memory, NEVER } from "./memory.js";
 export interface Chore {
   /** What it is for. An object has at most one of each kind. */
   readonly kind: string;
-  /** When it is to run next, in milliseconds since the Unix epoch; `NEVER` while there is nothing to do. */
+  /**
+   * When it is to run next, in milliseconds since the Unix epoch; `NEVER` while there is nothing to do. By what memory says at this moment: the alarm is
+   * set before the header is written, and `look` must not find something else.
+   */
   dueAt(): number;
   /** The object has started: the outbox has read what an earlier life left behind, and is about to set its alarm. */
   started?(): void;

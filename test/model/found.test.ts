@@ -24,6 +24,18 @@ const FOUND: readonly (readonly [string, readonly Command[], Partial<Setting>?])
     { parameters: 1 },
   ],
   [
+    "an alarm that stays where an extension has nothing to do any more is not taken for the object's own",
+    [
+      { do: "pause" },
+      { do: "put", extra: {} },
+      { do: "wait", seconds: 3600 },
+      { do: "resume" },
+      { do: "pause" },
+      { do: "crash in", steps: 1 },
+    ],
+    { backend: "sqlite", tempo: "split", parameters: 1, reports: true },
+  ],
+  [
     "a timer that was held while the clock was set back records deliveries in time",
     [
       { do: "put and unconfirmed", extra: { id: "y" } },

@@ -357,7 +357,7 @@ export async function played(
   }
   // What is held goes on once its dead letters are put back, and nothing dies any more.
   for (let round = 0; onDead === "hold" && round < 3; round++) {
-    for (const name of names) await act((outbox) => outbox.redrive(undefined, { destination: name }));
+    for (const name of [...names, "default"]) await act((outbox) => outbox.redrive(undefined, { destination: name }));
     await world.rest();
   }
   // A crash that was ordered may come as late as here.

@@ -1,7 +1,15 @@
 /** Mutations of fleets: reports that are lost, noisy or in the way, a registry that believes the wrong one, and batches that do too much. */
-import { type Mutation, runtime } from "./mutation.ts";
+import { type Mutation, model, runtime } from "./mutation.ts";
 
 export const FLEET: readonly Mutation[] = [
+  {
+    name: "sets the alarm by what a report knew before",
+    file: "fleet/reporter.ts",
+    within: "dueAt",
+    find: "refresh();",
+    replace: "",
+    finders: [model("found", "where an extension has nothing to do any more")],
+  },
   {
     name: "takes the alarm of an extension that is gone for the object's own",
     file: "compose.ts",

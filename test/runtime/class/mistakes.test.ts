@@ -15,7 +15,7 @@ type Any = any;
 const PUT_OPTIONS =
   "id, replace, key, delaySeconds, deliverAt, expiresInSeconds, expectedSequence, headers, allowConcurrency, allowUnconfirmed, noCache";
 const OUTBOX_OPTIONS =
-  "batchSize, timeoutSeconds, maxPending, expiresInSeconds, idempotencySeconds, binding, dispatch, ordering, retry, retain, messages, deadLetters, onDead, onEvent";
+  "batchSize, timeoutSeconds, maxPending, expiresInSeconds, idempotencySeconds, settleWithinSeconds, maxPerSecond, binding, dispatch, ordering, retry, retain, messages, deadLetters, onDead, onEvent";
 const queue = { sendBatch: async () => {} } as unknown as Queue;
 const namespace = { idFromName: () => {}, get: () => {} } as Any;
 const secret = new Uint8Array(32);
@@ -77,7 +77,7 @@ const IN_CODE: [mistake: string, act: () => unknown, message: string][] = [
   [
     "an unknown option of toQueue",
     () => toQueue(queue, { contentTyp: "json" } as Any),
-    'Expected `options` to be free of unknown options, got "contentTyp": did you mean `contentType`? Known options: body, contentType.',
+    'Expected `options` to be free of unknown options, got "contentTyp": did you mean `contentType`? Known options: body, contentType, shardBy.',
   ],
   [
     "a stub in the place of a namespace",
