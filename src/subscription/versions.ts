@@ -31,7 +31,10 @@ export interface Versions {
    * its age, so that a deployment that alternates with a newer one costs a message few looks.
    */
   isAhead(batch: Batch, entry: Entry, now: number): boolean;
-  /** Makes of each message what this deployment knows. Returns those of which that could be made: where an upcaster throws it is a dead letter. */
+  /**
+   * Makes of each message what this deployment knows. Returns those of which that could be made: where an upcaster throws it is a dead letter, behind which
+   * those of its key wait that it holds.
+   */
   bring(entries: Entry[], now: number): Entry[];
   /** The same of one message. @throws what an upcaster throws. */
   current(entry: Entry): Current | undefined;
@@ -73,7 +76,13 @@ export function versionsOf(schemas: Schemas | null, reader: Reader, emit: Emit, 
 
     bring(entries, now) {
       if (schemas === null) return entries;
+      const held = new Set<string>();
       return entries.filter((entry) => {
+        const { key } = entry.more;
+        if (key !== undefined && held.has(key)) {
+          entry.fate = "aside";
+          return false;
+        }
         try {
           entry.current = current(entry);
         } catch (cause) {
@@ -88,6 +97,7 @@ export function versionsOf(schemas: Schemas | null, reader: Reader, emit: Emit, 
           };
           entry.cause = cause;
           entry.fate = "dead";
+          if (reader.holdsKeys && key !== undefined) held.add(key);
         }
         return !entry.fate;
       });

@@ -40,6 +40,13 @@ const SCENARIOS: Readonly<Record<string, readonly Step[]>> = {
     deploy(3),
     wait(3),
   ],
+  "an upcaster fails for a message of a key": [
+    { do: "pause", destination: 2 },
+    put(12, 4),
+    { ...deploy(2), isFaulty: true },
+    { do: "resume", destination: 2 },
+    wait(3),
+  ],
   "one is paused, and a message is cancelled there": [
     { do: "pause", destination: 2 },
     put(6),

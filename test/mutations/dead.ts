@@ -29,6 +29,14 @@ export const DEAD: readonly Mutation[] = [
     finders: [model("readers", "each destination gets")],
   },
   {
+    name: "hands over what follows a message of its key whose upcaster fails, where that holds the key",
+    file: "subscription/versions.ts",
+    within: "bring",
+    find: "held.add(key)",
+    replace: "held.delete(key)",
+    finders: [model("readers-crash", "an upcaster fails")],
+  },
+  {
     name: "keeps to itself that deadMessage() has failed",
     file: "subscription/dead-message.ts",
     within: "handle",
