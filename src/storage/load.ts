@@ -87,6 +87,7 @@ async function loadState(store: Store, reader: Reader, row: ReaderRow | undefine
     const timed = readAll(memory, waiting).filter(({ more }) => more.due !== undefined);
     reader.timedCount = Math.min(reader.timedCount, timed.length);
   }
+  reader.timedCount = Math.min(reader.timedCount, reader.queuedCount);
   // What the header alone holds is a few messages; with segments, a run finds out.
   reader.queueDueAt = head ? 0 : Math.min(NEVER, ...waiting.map((stored) => readMessage(memory, stored).more.due ?? 0));
   if (reader.delayedCount) {

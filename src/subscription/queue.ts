@@ -321,6 +321,9 @@ export function queueOf(store: Store, reader: Reader): Queue {
       const kept = left.size > 0 ? looked.filter((position) => !left.has(position)) : looked;
       reader.cursor = ackThrough(cursor, last, kept);
     }
+    // Messages that it does not take were counted as well, while it was not known which it takes.
+    reader.queuedCount = Math.min(reader.queuedCount, memory.position - reader.cursor.ackFloor);
+    reader.timedCount = Math.min(reader.timedCount, reader.queuedCount);
     if (reader.queuedCount === 0) reader.queueDueAt = NEVER;
     return store.passed(reader, rows, cursor);
   }

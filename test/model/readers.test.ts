@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { it } from "vitest";
 import { SEED, size } from "../support/random.ts";
-import { played, story } from "./readers.ts";
+import { type Destination, played, type ReadersStory, story } from "./readers.ts";
 
 const PATH = (import.meta as unknown as { env: Record<string, string | undefined> }).env.VITE_PATH;
 
@@ -12,3 +12,25 @@ it("each destination gets every message that it takes, or has it as a dead lette
   const property = fc.asyncProperty(story, async (each) => void (await played(each)));
   await fc.assert(property, { seed: SEED, numRuns: size(80, 800), ...(PATH && { path: PATH }) });
 });
+
+/** What chance has found: told again, whatever the seed. */
+const FOUND: Readonly<Record<string, Pick<ReadersStory, "count" | "steps"> & Partial<ReadersStory>>> = {
+  "what waits for a time, and was counted for a destination that turned out not to take it, is not counted any more": {
+    count: 2,
+    steps: [
+      { do: "deploy", without: 1, version: 1, isFaulty: false },
+      { do: "put", count: 20, type: 2, key: 0, delay: 60 },
+      { do: "crash", steps: 30 },
+      { do: "crash", steps: 1 },
+    ],
+  },
+};
+
+const all: Destination = { types: undefined, batchSize: 1, ordering: "strict" };
+const some: Destination = { ...all, types: ["x", "y"] };
+const told: Omit<ReadersStory, "count" | "steps"> = {
+  ...({ backend: "sqlite", tempo: "joined", immediate: false, settleWithinSeconds: 0 } as const),
+  ...({ destinations: [all, some, all, all, all], deadMessage: false, onDead: "continue" } as const),
+};
+
+it.each(Object.entries(FOUND))("%s", async (_, each) => void (await played({ ...told, ...each })));
