@@ -75,14 +75,6 @@ export const SETTLE: readonly Mutation[] = [
     finders: [model("settle", "a put that storage refuses")],
   },
   {
-    name: "does not tell the alarm that a header says what was delivered",
-    file: "storage/store.ts",
-    within: "store.header",
-    find: "recorded();",
-    replace: "",
-    finders: [model("found", "recorded by the object's own alarm"), stories],
-  },
-  {
     name: "leaves the alarm that was set for a delivery when everything is deleted",
     file: "write/delete-all.ts",
     within: "deleteAll",
