@@ -7,7 +7,7 @@ import { ownersOf } from "../log/ids.js";
 import { NEVER, type Row } from "../storage/memory.js";
 import { isScheduled, positionOf, type Read, restored } from "../storage/message.js";
 import { keyNumber, kindOf, segmentNumber } from "../storage/rows.js";
-import { idOf, type Scan } from "../storage/scan.js";
+import { idOf, placeOf, type Scan } from "../storage/scan.js";
 import type { Batch } from "../subscription/batch.js";
 import { tried } from "../subscription/breaker.js";
 import { ack, isAcked } from "../subscription/cursor.js";
@@ -186,6 +186,7 @@ export function cancellerOf(parts: OutboxContext, { reader, queue, pull }: Deliv
           queue.wakeLane(more.key ?? "", rows);
           return;
         }
+        store.moves.note(position, placeOf(prefix, kind, { ...read, row: row ?? null }));
         if (row) {
           store.rewrite(reader, row, [], rows);
           reader.delayedCount--;

@@ -36,6 +36,14 @@ const FOUND: readonly (readonly [string, readonly Command[], Partial<Setting>?])
     { backend: "sqlite", tempo: "split", parameters: 1, reports: true },
   ],
   [
+    "a walk visits a message that is retried at once between two pages, wherever it moves",
+    [
+      { do: "burst", count: 2, extra: { key: "a", delay: 1 } },
+      { do: "walk", state: "delayed", limit: 1, between: [{ step: "retry now", back: 0 }] },
+    ],
+    { parameters: 1 },
+  ],
+  [
     "a timer that was held while the clock was set back records deliveries in time",
     [
       { do: "put and unconfirmed", extra: { id: "y" } },

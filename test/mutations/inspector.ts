@@ -1,5 +1,5 @@
 /** Mistakes in the inspector: in who may do what, in what is shown, and in what an action does; and in `retry`. */
-import { type Mutation, runtime } from "./mutation.ts";
+import { type Mutation, model, runtime } from "./mutation.ts";
 
 const guard = (title: string) => runtime("guard", title);
 const actions = (title: string) => runtime("actions", title);
@@ -184,6 +184,14 @@ export const INSPECTOR: readonly Mutation[] = [
     find: "          reader.delayedCount--;\n        } else removeFromLog",
     replace: "        } else removeFromLog",
     finders: [retry("waits for its own time")],
+  },
+  {
+    name: "retry does not tell walks where a message was",
+    file: "operate/cancel.ts",
+    within: "hasten",
+    find: "store.moves.note(",
+    replace: "void (() => {})(",
+    finders: [model("found", "a walk visits a message that is retried at once")],
   },
   {
     name: "retry takes a message that is due for one that waits",
