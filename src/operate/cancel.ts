@@ -10,7 +10,7 @@ import { keyNumber, kindOf, segmentNumber } from "../storage/rows.js";
 import { idOf, placeOf, type Scan } from "../storage/scan.js";
 import type { Batch } from "../subscription/batch.js";
 import { tried } from "../subscription/breaker.js";
-import { ack, isAcked } from "../subscription/cursor.js";
+import { ack, isAcked, openUpTo } from "../subscription/cursor.js";
 import type { Delivery } from "../subscription/delivery.js";
 
 /** So many gaps may be in the queue that is left when messages are cancelled: each takes some 20 bytes of a row. */
@@ -204,8 +204,10 @@ export function cancellerOf(parts: OutboxContext, { reader, queue, pull }: Deliv
     const { first } = memory;
     if (segment && segmentNumber(segment.key) === first) store.log.noteEnd(store.log.current(segment), first - 1);
     reader.cursor = ack(cursor, position);
-    reader.queuedCount--;
-    if (due !== undefined) reader.timedCount--;
+    // Where the destination is missing nobody knows whether the message was counted. Counting too many costs a look, too few a message.
+    const open = openUpTo(reader.cursor, memory.position);
+    reader.queuedCount = Math.min(reader.queuedCount - (reader.isMissing ? 0 : 1), open);
+    reader.timedCount = Math.min(reader.timedCount - (reader.isMissing || due === undefined ? 0 : 1), reader.queuedCount);
     if (reader.queuedCount === 0) reader.queueDueAt = NEVER;
     store.passed(reader, rows, cursor);
   }

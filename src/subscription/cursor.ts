@@ -22,6 +22,11 @@ export function isAcked({ ackFloor, acked }: Cursor, position: number): boolean 
   return position <= ackFloor || acked.some(([first, last]) => first <= position && position <= last);
 }
 
+/** How many positions up to one the reader is not done with. */
+export function openUpTo({ ackFloor, acked }: Cursor, position: number): number {
+  return acked.reduce((open, [first, last]) => open - (last - first + 1), position - ackFloor);
+}
+
 /** The cursor after a range of positions. */
 export function ack(cursor: Cursor, first: number, last: number = first): Cursor {
   if (last <= cursor.ackFloor || last < first) return cursor;

@@ -9,7 +9,7 @@ import { placeOf } from "../storage/scan.js";
 import { serializedBytes } from "../storage/size.js";
 import type { Store } from "../storage/store.js";
 import { type Batch, type Entry, emptyBatch, isAside, type Lane, type Waiting } from "./batch.js";
-import { ack, ackThrough, isAcked } from "./cursor.js";
+import { ack, ackThrough, isAcked, openUpTo } from "./cursor.js";
 import { addLetter, holdRows, type LaneState, type Reader, releaseBatch } from "./reader.js";
 import { fill, type Step } from "./take.js";
 
@@ -322,7 +322,7 @@ export function queueOf(store: Store, reader: Reader): Queue {
       reader.cursor = ackThrough(cursor, last, kept);
     }
     // Messages that it does not take were counted as well, while it was not known which it takes.
-    reader.queuedCount = Math.min(reader.queuedCount, memory.position - reader.cursor.ackFloor);
+    reader.queuedCount = Math.min(reader.queuedCount, openUpTo(reader.cursor, memory.position));
     reader.timedCount = Math.min(reader.timedCount, reader.queuedCount);
     if (reader.queuedCount === 0) reader.queueDueAt = NEVER;
     return store.passed(reader, rows, cursor);

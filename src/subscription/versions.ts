@@ -32,8 +32,8 @@ export interface Versions {
    */
   isAhead(batch: Batch, entry: Entry, now: number): boolean;
   /**
-   * Makes of each message what this deployment knows. Returns those of which that could be made: where an upcaster throws it is a dead letter, behind which
-   * those of its key wait that it holds.
+   * Makes of each message what this deployment knows. Returns those of which that could be made: where an upcaster throws it is a dead letter, and what follows it with
+   * its key is not handed over together with it.
    */
   bring(entries: Entry[], now: number): Entry[];
   /** The same of one message. @throws what an upcaster throws. */
@@ -76,11 +76,12 @@ export function versionsOf(schemas: Schemas | null, reader: Reader, emit: Emit, 
 
     bring(entries, now) {
       if (schemas === null) return entries;
-      const held = new Set<string>();
+      const failed = new Set<string>();
       return entries.filter((entry) => {
         const { key } = entry.more;
-        if (key !== undefined && held.has(key)) {
-          entry.fate = "aside";
+        if (key !== undefined && failed.has(key)) {
+          // A crash before its death is recorded must not leave it behind those.
+          if (reader.holdsKeys) entry.fate = "aside";
           return false;
         }
         try {
@@ -97,7 +98,7 @@ export function versionsOf(schemas: Schemas | null, reader: Reader, emit: Emit, 
           };
           entry.cause = cause;
           entry.fate = "dead";
-          if (reader.holdsKeys && key !== undefined) held.add(key);
+          if (key !== undefined) failed.add(key);
         }
         return !entry.fate;
       });

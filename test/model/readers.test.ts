@@ -13,8 +13,31 @@ it("each destination gets every message that it takes, or has it as a dead lette
   await fc.assert(property, { seed: SEED, numRuns: size(80, 800), ...(PATH && { path: PATH }) });
 });
 
+const all: Destination = { types: undefined, batchSize: 1, ordering: "strict" };
+const some: Destination = { ...all, types: ["x", "y"] };
+const xOnly: Destination = { ...all, types: ["x"] };
 /** What chance has found: told again, whatever the seed. */
 const FOUND: Readonly<Record<string, Pick<ReadersStory, "count" | "steps"> & Partial<ReadersStory>>> = {
+  "a message that a missing destination does not take is replaced, and not counted for another one": {
+    count: 1,
+    destinations: [xOnly, all, all, all, all],
+    steps: [
+      { do: "replace", type: 1, id: 1, delay: 0, waits: true },
+      { do: "deploy", without: 0, version: 1, isFaulty: false },
+      { do: "replace", type: 0, id: 1, delay: 0, waits: false },
+      { do: "wait", seconds: 0.01 },
+    ],
+  },
+  "a message whose upcaster fails is not overtaken by one of its key in a call that a crash cuts off": {
+    count: 1,
+    destinations: [{ ...all, batchSize: 100, ordering: "batch" }, all, all, all, all],
+    steps: [
+      { do: "put", count: 20, type: 0, key: 3, delay: 0 },
+      { do: "crash", steps: 16 },
+      { do: "deploy", without: 1, version: 2, isFaulty: true },
+      { do: "wait", seconds: 0.01 },
+    ],
+  },
   "what waits for a time, and was counted for a destination that turned out not to take it, is not counted any more": {
     count: 2,
     steps: [
@@ -26,8 +49,6 @@ const FOUND: Readonly<Record<string, Pick<ReadersStory, "count" | "steps"> & Par
   },
 };
 
-const all: Destination = { types: undefined, batchSize: 1, ordering: "strict" };
-const some: Destination = { ...all, types: ["x", "y"] };
 const told: Omit<ReadersStory, "count" | "steps"> = {
   ...({ backend: "sqlite", tempo: "joined", immediate: false, settleWithinSeconds: 0 } as const),
   ...({ destinations: [all, some, all, all, all], deadMessage: false, onDead: "continue" } as const),

@@ -32,8 +32,8 @@ export const DEAD: readonly Mutation[] = [
     name: "hands over what follows a message of its key whose upcaster fails, where that holds the key",
     file: "subscription/versions.ts",
     within: "bring",
-    find: "held.add(key)",
-    replace: "held.delete(key)",
+    find: "failed.add(key)",
+    replace: "failed.delete(key)",
     finders: [model("readers-crash", "an upcaster fails")],
   },
   {

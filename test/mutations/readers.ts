@@ -5,6 +5,14 @@ const readers = model("readers");
 
 export const READERS: readonly Mutation[] = [
   {
+    name: "counts a cancelled message as one of those that a missing destination has yet to get",
+    file: "operate/cancel.ts",
+    within: "removeFromLog",
+    find: "reader.queuedCount - (reader.isMissing ? 0 : 1)",
+    replace: "reader.queuedCount - 1",
+    finders: [model("readers", "does not take is replaced")],
+  },
+  {
     name: "deletes a segment once the first reader has passed it",
     file: "storage/store.ts",
     within: "passed",
