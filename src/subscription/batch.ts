@@ -51,6 +51,8 @@ export interface Batch {
   passed: number;
   /** It ended there: more may follow. */
   isCut: boolean;
+  /** Everything that goes into it has been read. Until then nobody knows what of it is due. */
+  isRead: boolean;
   /** Messages in a version that this deployment does not know yet: they wait. */
   readonly ahead: Entry[];
   /** The ordering keys of which the next message was due. */
@@ -67,7 +69,7 @@ export interface Lane {
 
 /** A batch of nothing. */
 export function emptyBatch(): Batch {
-  return { entries: [], handed: [], rows: [], looked: [], passed: 0, isCut: false, ahead: [], lanes: [] };
+  return { entries: [], handed: [], rows: [], looked: [], passed: 0, isCut: false, isRead: false, ahead: [], lanes: [] };
 }
 
 /** Whether a message stands outside the queue. */

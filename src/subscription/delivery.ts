@@ -331,7 +331,7 @@ export function deliveryOf(
   return delivery;
 }
 
-/** Whether some of a batch stands outside the queue, or is about to: what is known of its time holds when it is settled. */
-function movesOn({ entries, lanes }: Batch): boolean {
-  return lanes.length > 0 || entries.some((entry) => isAside(entry) || entry.fate === "aside");
+/** Whether some of a batch stands outside the queue, or may do so, or is about to: what is known of its time holds when it is settled. */
+function movesOn({ entries, lanes, isRead }: Batch): boolean {
+  return !isRead || lanes.length > 0 || entries.some((entry) => isAside(entry) || entry.fate === "aside");
 }

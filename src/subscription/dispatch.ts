@@ -64,7 +64,7 @@ export interface Dispatch {
 interface Result {
   readonly change: (rows: Record<string, unknown>) => void;
   readonly then: () => void;
-  readonly mayWait: boolean;
+  readonly mayWait: () => boolean;
   readonly done: (written: Promise<unknown>) => void;
 }
 
@@ -149,7 +149,7 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
       const change = (rows: Record<string, unknown>): void => {
         for (const { change } of together) change(rows);
       };
-      written = store.commit(change, isCovered(now) && together.every(({ mayWait }) => mayWait) ? settleMs : 0);
+      written = store.commit(change, isCovered(now) && together.every(({ mayWait }) => mayWait()) ? settleMs : 0);
       for (const { then } of together) then();
       planRecord();
     } catch (error) {
@@ -245,6 +245,8 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
       await runs();
       // Nothing has been put for so long: another alarm would cost as much.
       if (memory.settleAt - settleMs <= alarm.now() - MOST_IDLE_MS || memory.settleAt <= alarm.now()) dispatch.record();
+      // An alarm that came for something else, and found nothing due, must not be set again for that.
+      else if (memory.settleAt < NEVER) host.wake();
       // What storage refuses resets the object.
       await store.tidy().catch(() => {});
     };

@@ -20,7 +20,7 @@ export interface Host {
    * Calls `change` in a commit, which results of others that come at the same time share, and then `then` in its turn. `mayWait`: where nothing but the
    * header changes, that may be written later.
    */
-  commit(change: (rows: Record<string, unknown>) => void, then: () => void, mayWait: boolean): Promise<unknown>;
+  commit(change: (rows: Record<string, unknown>) => void, then: () => void, mayWait: () => boolean): Promise<unknown>;
   /** The class's `deadMessage`. */
   deadMessages(): DeadMessages | null;
   /** Whether any other reader has yet to deliver a message of the log. */

@@ -74,6 +74,7 @@ export function queueOf(store: Store, reader: Reader): Queue {
         queue.batch = batch;
         if (!beside) releaseBatch(reader);
         await fill(store, reader, batch, step);
+        batch.isRead = true;
         if (store.open || store.transactions !== transactions || store.retractions !== retractions) return null;
         holdRows(reader, batch.rows);
         return batch;

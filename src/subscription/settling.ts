@@ -170,7 +170,9 @@ export function settlingOf(
     const ids = reading && (await reading);
     while (store.open) await store.open;
     committing();
-    await host.commit((rows) => delivery().queue.settle(batch, save, rows, over, ids), then, mayWait && !save);
+    // While nothing but this waits, and is paused, the stored header says that no alarm is the outbox's: none may be set without it.
+    const isLater = (): boolean => mayWait && !save && !reader.paused;
+    await host.commit((rows) => delivery().queue.settle(batch, save, rows, over, ids), then, isLater);
     for (const event of eventsOf(reader.name, batch.entries, listening)) emit(event);
   }
 

@@ -36,6 +36,46 @@ const FOUND: readonly (readonly [string, readonly Command[], Partial<Setting>?])
     { backend: "sqlite", tempo: "split", parameters: 1, reports: true },
   ],
   [
+    "what a paused destination has in hand is recorded at once, because no alarm may be set beside a header that says nothing waits",
+    [
+      { do: "delay answers", ms: 2000 },
+      { do: "large" },
+      {
+        do: "transact",
+        steps: [{ step: "nested", steps: [{ step: "put", options: { allowUnconfirmed: true } }], end: "return" }],
+        end: "throw",
+        through: "txn",
+      },
+      { do: "crash in", steps: 13 },
+      { do: "pause" },
+      { do: "wait", seconds: 3600 },
+    ],
+    { backend: "sqlite", tempo: "split", parameters: 1, seed: 1, options: { dispatch: "immediate", settleWithinSeconds: 30 } },
+  ],
+  [
+    "what is being read to be handed over is due until it has been read: a dead letter that is deleted meanwhile lets its key go",
+    [
+      { do: "put", extra: { key: "a", delay: 30, expires: 2 } },
+      { do: "wait", seconds: 60 },
+      { do: "put", extra: { key: "a", expires: 2 } },
+      { do: "own throws" },
+      { do: "wait", seconds: 10 },
+      {
+        do: "transact",
+        steps: [{ step: "put", options: { key: "a", allowUnconfirmed: true } }, { step: "own delete" }],
+        end: "return",
+        through: "txn",
+      },
+      { do: "wait", seconds: 1 },
+      { do: "delay answers", ms: 2000 },
+      { do: "transact", steps: [{ step: "own set", seconds: 100 }, { step: "redrive" }], end: "return", through: "txn" },
+    ],
+    {
+      ...({ backend: "sqlite", tempo: "split", parameters: 1, seed: 458, alarms: "random", commits: "slow", reports: true } as const),
+      options: { onDead: "hold", deadLetters: { max: 3, expiresInSeconds: 60 } },
+    },
+  ],
+  [
     "a walk visits a message that is retried at once between two pages, wherever it moves",
     [
       { do: "burst", count: 2, extra: { key: "a", delay: 1 } },

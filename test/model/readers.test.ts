@@ -1,8 +1,8 @@
 /** Several destinations on the model: whatever becomes of some of them, of the object and of its deployments, each gets what is its own. */
 import fc from "fast-check";
-import { it } from "vitest";
+import { expect, it } from "vitest";
 import { SEED, size } from "../support/random.ts";
-import { type Destination, played, type ReadersStory, story } from "./readers.ts";
+import { type Destination, played, type ReadersStory, type Step, story } from "./readers.ts";
 
 const PATH = (import.meta as unknown as { env: Record<string, string | undefined> }).env.VITE_PATH;
 
@@ -16,6 +16,14 @@ it("each destination gets every message that it takes, or has it as a dead lette
 const all: Destination = { types: undefined, batchSize: 1, ordering: "strict" };
 const some: Destination = { ...all, types: ["x", "y"] };
 const xOnly: Destination = { ...all, types: ["x"] };
+it("an alarm that finds nothing due, while deliveries are to be recorded later, is not set again and again", async () => {
+  const put = (count: number): Step => ({ do: "put", count, type: 0, key: 0, delay: 0 });
+  const without: Step = { do: "deploy", without: 1, version: 1, isFaulty: false };
+  const steps: Step[] = [put(5), without, put(40), { do: "wait", seconds: 3 }];
+  const story = { ...told, backend: "kv", immediate: true, settleWithinSeconds: 60, count: 3, steps } as const;
+  expect(await played(story)).toBeLessThan(1000);
+});
+
 /** What chance has found: told again, whatever the seed. */
 const FOUND: Readonly<Record<string, Pick<ReadersStory, "count" | "steps"> & Partial<ReadersStory>>> = {
   "a message that a missing destination does not take is replaced, and not counted for another one": {

@@ -3,6 +3,14 @@ import { crashes, type Mutation, model, runtime, stories, unit } from "./mutatio
 
 export const DELIVERY: readonly Mutation[] = [
   {
+    name: "takes what is being read for something that does not wait",
+    file: "subscription/delivery.ts",
+    within: "movesOn",
+    find: "!isRead || ",
+    replace: "",
+    finders: [model("found", "what is being read to be handed over")],
+  },
+  {
     name: "acknowledges before it sends",
     file: "subscription/delivery.ts",
     within: "attempt",

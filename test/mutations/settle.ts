@@ -3,6 +3,22 @@ import { crashes, type Mutation, model, runtime, stories } from "./mutation.ts";
 
 export const SETTLE: readonly Mutation[] = [
   {
+    name: "records later what a paused destination had in hand",
+    file: "subscription/settling.ts",
+    within: "settle",
+    find: "mayWait && !save && !reader.paused",
+    replace: "mayWait && !save",
+    finders: [model("found", "what a paused destination has in hand")],
+  },
+  {
+    name: "sets an alarm at once that found nothing due, until deliveries are recorded",
+    file: "subscription/dispatch.ts",
+    within: "begin",
+    find: "else if (memory.settleAt < NEVER) host.wake();",
+    replace: "",
+    finders: [model("readers", "is not set again and again")],
+  },
+  {
     name: "never records by itself what was delivered",
     file: "subscription/dispatch.ts",
     within: "planRecord",
