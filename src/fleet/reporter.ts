@@ -183,7 +183,7 @@ export function reporterOf(core: Core, settings: FleetReportSettings, send: (rep
     const signature = signatureOf(memory.readers, before.stuck ?? NONE);
     const version = Math.max(store.now(), (before.version ?? 0) + 1);
     // From here on it may have arrived. Whatever happens next, an alarm is set by which it is sent again.
-    keep({ ...before, told: UNKNOWN, due: store.now() + REPORT_MS });
+    keep({ ...before, told: UNKNOWN, version, due: store.now() + REPORT_MS });
     let cancel = (): void => {};
     const timeout = new Promise<never>((_, reject) => {
       cancel = timers.after(TIMEOUT_MS, () => reject(new Error(`The registry has not answered within ${TIMEOUT_MS / 1000} s.`)));
@@ -227,7 +227,10 @@ export function reporterOf(core: Core, settings: FleetReportSettings, send: (rep
     const next = `The next attempt is in ${delay / 1000} s; delivery goes on.`;
     if (failures++ === 0)
       warn("A report to the fleet's registry failed", textOf(error), { object: ctx.id.name ?? ctx.id.toString() }, next);
+    // Its version must not be given to another one, should the clock be behind.
+    const saved = store.saveHeader();
     void alarm.setWake(delivery.nextWake());
+    await saved;
   }
 
   return {
@@ -248,7 +251,7 @@ export function reporterOf(core: Core, settings: FleetReportSettings, send: (rep
     started() {
       const before = state();
       // An earlier life was about to report, and may have done so.
-      if (before.due !== undefined) keep({ ...before, told: UNKNOWN });
+      if (before.due !== undefined) keep({ ...before, told: UNKNOWN, version: (before.version ?? 0) + 1 });
       dueAtRest = before.due ?? NEVER;
       refresh();
     },

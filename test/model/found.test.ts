@@ -76,6 +76,18 @@ const FOUND: readonly (readonly [string, readonly Command[], Partial<Setting>?])
     },
   ],
   [
+    "a report that follows one without an answer counts for the registry, though the clock was set back",
+    [
+      { do: "transaction", end: "return", through: "txn", extra: { delay: 30, expires: 2 } },
+      { do: "put", extra: {} },
+      { do: "crash in", steps: 16 },
+      { do: "wait", seconds: 3600 },
+      { do: "jump", seconds: -3600 },
+      { do: "remove", extra: { expires: 2 } },
+    ],
+    { parameters: 1, alarms: "very late", reports: true, options: { deadLetters: { expiresInSeconds: 10 } } },
+  ],
+  [
     "a walk visits a message that is retried at once between two pages, wherever it moves",
     [
       { do: "burst", count: 2, extra: { key: "a", delay: 1 } },

@@ -3,6 +3,14 @@ import { type Mutation, model, runtime } from "./mutation.ts";
 
 export const FLEET: readonly Mutation[] = [
   {
+    name: "gives the version of a report that may have arrived to another one",
+    file: "fleet/reporter.ts",
+    within: "report",
+    find: "told: UNKNOWN, version, due",
+    replace: "told: UNKNOWN, due",
+    finders: [model("found", "a report that follows one without an answer")],
+  },
+  {
     name: "sets the alarm by what a report knew before",
     file: "fleet/reporter.ts",
     within: "dueAt",
@@ -22,7 +30,7 @@ export const FLEET: readonly Mutation[] = [
     name: "takes it that a report was not sent, when a crash came while it was",
     file: "fleet/reporter.ts",
     within: "started",
-    find: "if (before.due !== undefined) keep({ ...before, told: UNKNOWN });",
+    find: "if (before.due !== undefined) keep({ ...before, told: UNKNOWN, version: (before.version ?? 0) + 1 });",
     replace: "",
     finders: [runtime("reports", "take back what may have arrived")],
   },
