@@ -37,7 +37,8 @@ export async function finish(story: Story): Promise<string[]> {
   await forget(story);
   const { pending, dead, others, rows } = story.durable;
   for (const { label } of pending) story.wrong.push(`${label} waits for ever`);
-  if (world.disk.alarm !== null) story.wrong.push("an alarm stands, and nothing waits");
+  // One that the platform has lost costs nothing. It stays where an alarm was set before the one that fires, because the clock was set back in its call.
+  if (world.disk.alarm !== null && (world.alarms.standing || !story.jumped)) story.wrong.push("an alarm stands, and nothing waits");
   for (const row of withoutLetter(story)) story.wrong.push(`a row is left: ${row.slice(2)}`);
   if (rows - dead.length - others.length > 1)
     story.wrong.push(`${rows - dead.length - others.length} rows are left where one marker may be`);

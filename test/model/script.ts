@@ -203,7 +203,8 @@ export async function discard(story: Story): Promise<void> {
 export async function cancel(story: Story, named: number, how: "cancel" | "discard" = "cancel"): Promise<void> {
   const id = story.ids.get(named);
   if (id === undefined) return;
-  const { pending, dead } = story.durable;
+  // As it is written: with slow commits it is durable later.
+  const { pending, dead } = story.view();
   const standing = how === "cancel" ? pending : [...pending, ...dead];
   // An id that was used again names the message that waits now.
   const label = standing.find((message) => story.idOf(message.label) === id)?.label ?? named;
