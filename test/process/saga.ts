@@ -101,7 +101,13 @@ export class Restaurant {
   killAndRestart(): Promise<void> {
     this.#restart ??= (async () => {
       const world = this.#world;
-      if (world) process.kill(world.pid, "SIGKILL");
+      try {
+        if (world) process.kill(world.pid, "SIGKILL");
+      } catch (error) {
+        // Miniflare has started it anew, on the same storage. What must hold after a kill must hold then as well.
+        if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+        console.warn("This workerd had died by itself.");
+      }
       this.kills++;
       await world?.miniflare.dispose();
       await this.open();
