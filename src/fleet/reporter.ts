@@ -188,7 +188,8 @@ export function reporterOf(core: Core, settings: FleetReportSettings, send: (rep
     const timeout = new Promise<never>((_, reject) => {
       cancel = timers.after(TIMEOUT_MS, () => reject(new Error(`The registry has not answered within ${TIMEOUT_MS / 1000} s.`)));
     });
-    const call = Promise.resolve().then(() => send(reportNow(version, errors)));
+    // Awaited in here: at compatibility dates before 2026-03-10 a rejection that is only passed on counts as unhandled.
+    const call = (async () => await send(reportNow(version, errors)))();
     const ended = Promise.race([call, timeout])
       .then(
         (receipt) => arrived(signature, version, receipt),

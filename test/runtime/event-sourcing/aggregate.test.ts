@@ -68,7 +68,7 @@ onBothBackends("an aggregate", (backend) => {
           const { send } = txn;
           txn.send = (async (msg: Event, options: object) => {
             if (writes-- > 0) await outbox.send({ type: "withdrawn", cents: 60 });
-            return send.call(txn, msg, options);
+            return await send.call(txn, msg, options);
           }) as typeof send;
           return closure(txn);
         });
@@ -119,7 +119,7 @@ onBothBackends("an aggregate", (backend) => {
         const { send } = txn;
         txn.send = (async (msg: Event, options: object) => {
           await outbox.send({ type: "deposited", cents: 1 });
-          return send.call(txn, msg, options);
+          return await send.call(txn, msg, options);
         }) as typeof send;
         await account.handle({ do: "deposit", cents: 2 }, { txn });
       });

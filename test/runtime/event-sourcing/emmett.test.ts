@@ -226,13 +226,13 @@ onEitherBackend("Emmett's event store on objects", (backend) => {
             const options = expected === undefined ? {} : { expectedStreamVersion: expected as bigint };
             const answer = async (): Promise<unknown> => {
               if (call === "append")
-                return store.appendToStream(
+                return await store.appendToStream(
                   stream,
                   Array.from({ length: count }, () => added),
                   options,
                 );
-              if (call === "exists") return store.streamExists(stream);
-              if (call === "aggregate") return store.aggregateStream<Cart, CartEvent>(stream, { ...cart, read: options });
+              if (call === "exists") return await store.streamExists(stream);
+              if (call === "aggregate") return await store.aggregateStream<Cart, CartEvent>(stream, { ...cart, read: options });
               const { events, ...rest } = await store.readStream(stream, options);
               return {
                 ...rest,

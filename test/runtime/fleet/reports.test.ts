@@ -182,7 +182,9 @@ onEitherBackend("reports", (backend) => {
 
   it("wait for a registry that is down, beside delivery, and then say how it is by now", async () => {
     const { stub, registry } = reporter(backend);
-    registry.answer = () => Promise.reject(new Error("the registry is down"));
+    registry.answer = async () => {
+      throw new Error("the registry is down");
+    };
     destination(stub, "rejects");
     await send(stub);
     await advance(stub, 1000);

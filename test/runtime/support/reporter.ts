@@ -42,7 +42,7 @@ const namespaceOf = (known: Registry): unknown => ({
   get: () => ({
     report: async (given: FleetReport) => {
       const report = structuredClone(given);
-      return known.answer(report, () => (known as unknown as { take(report: FleetReport): { version: number } }).take(report));
+      return await known.answer(report, () => (known as unknown as { take(report: FleetReport): { version: number } }).take(report));
     },
   }),
 });
