@@ -77,7 +77,7 @@ class TableBase extends DurableObject<TableEnv> {
     return { table: this.#number, status: state.status, locks, ...(await healthOf(this.env.OUTBOX_MANAGER)) };
   }
 
-  /** What has happened to it behind that position, a page at a time: for whoever makes a picture of it from the beginning. */
+  /** What has happened to it behind that position, a page at a time: for a projection that is built from the beginning. */
   async history(after: number): Promise<History> {
     const options = { from: after + 1, types: TABLE_EVENTS, limit: 1000, committed: true };
     const { messages, next, upToDate } = await this.env.OUTBOX_MANAGER.read(options);

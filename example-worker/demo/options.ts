@@ -1,4 +1,4 @@
-/** The options of the demo, and the numbers that its seed stands for. */
+/** The options of the demo, and the random numbers that follow from its seed. */
 
 import { parseArgs } from "node:util";
 

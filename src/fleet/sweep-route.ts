@@ -124,10 +124,13 @@ async function isAllowed(authorize: SweepRouteOptions["authorize"], request: Req
 async function bodyOf(request: Request): Promise<object> {
   // A page of another site can't send this without being asked first.
   if (!/^application\/json\b/i.test(request.headers.get("content-type") ?? "")) throw new Refused(415, "Expected JSON.");
-  if (Number(request.headers.get("content-length") ?? 0) > MOST_BYTES)
-    throw new Refused(413, `The request is larger than ${MOST_BYTES} bytes.`);
+  const tooLarge = new Refused(413, `The request is larger than ${MOST_BYTES} bytes.`);
+  if (Number(request.headers.get("content-length") ?? 0) > MOST_BYTES) throw tooLarge;
+  const text = await request.text();
+  // One that is sent in chunks does not say how large it is.
+  if (text.length > MOST_BYTES) throw tooLarge;
   try {
-    return Object(await request.json()) as object;
+    return Object(JSON.parse(text)) as object;
   } catch {
     throw new Refused(400, "The request is no JSON.");
   }

@@ -138,7 +138,7 @@ async function startBatch(asked: Asked): Promise<unknown> {
   return await fleet.start({ ...request, ...(objectsPerSecond !== undefined && { objectsPerSecond: objectsPerSecond as number }) });
 }
 
-/** Whoever may do what a batch does may stop it, and let it go on. */
+/** The right to do what a batch does includes the right to stop it and to resume it. */
 function stopOrResume(what: "stop" | "resume"): (asked: Asked) => Promise<unknown> {
   return async (asked) => {
     const fleet = fleetOf(asked);

@@ -62,7 +62,7 @@ export interface FleetBatchRequest {
   readonly objectsPerSecond?: number;
 }
 
-/** How an action over many objects is doing. It goes on by itself, whoever looks at it, and after a restart where it was. */
+/** How an action over many objects is doing. It continues on its own, also when nobody looks at it, and after a restart where it was. */
 export interface FleetBatch {
   readonly id: string;
   readonly action: FleetAction;
