@@ -142,6 +142,13 @@ describe("a sweep", () => {
     expect(await sweep([...args, "--rate", "0"])).toMatchObject({ code: 2, out: expect.stringContaining("--rate") });
     expect(await sweep([...args, "--registry"])).toMatchObject({ code: 2, out: expect.stringContaining("either --ids or --registry") });
     expect(await sweep([...args, "--nonsense"])).toMatchObject({ code: 2 });
+    const large = JSON.stringify({ namespace: "SQLITE", names: [" ".repeat(2 ** 20)] });
+    // Its size is said, and then it is sent in chunks, which say nothing.
+    for (const body of [large, new Blob([large]).stream()]) {
+      const headers = { "content-type": "application/json", authorization: "Bearer secret" };
+      const init = { method: "POST", body, headers, duplex: "half" } as RequestInit;
+      expect((await fetch(new URL("sweep/wake", url), init)).status).toBe(413);
+    }
     for (const [body, type, status] of [
       ["{}", "text/plain", 415],
       ["{", "application/json", 400],
