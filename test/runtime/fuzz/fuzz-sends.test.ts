@@ -39,7 +39,7 @@ onEitherBackend("a malicious destination", (backend) => {
 afterAll(() => {
   console.log(`fuzz-sends: VITE_SEED=${SEED}`, JSON.stringify(told));
   expect(stray).toBe(0);
-  // Each way out was taken. How many calls a story makes depends on the machine, so a few hundred may hold none that times out.
-  expect(Math.min(told.delivered, told.dead)).toBeGreaterThan(0);
-  if (PROOF) expect(told.timeouts).toBeGreaterThan(0);
+  // What a call does is drawn when it comes, and when it comes depends on the machine: only thousands hold each way out for certain.
+  expect(told.delivered).toBeGreaterThan(0);
+  if (PROOF) expect(Math.min(told.dead, told.timeouts, told.aborted, told.duplicates)).toBeGreaterThan(0);
 });
