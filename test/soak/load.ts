@@ -122,6 +122,11 @@ export class Box {
       throw new Error(`Pages that were read ${direction} from ${positions.join(", ")} have ${wrong} messages of others, or too few.`);
   }
 
+  /** What was called of storage since the last look, once more and without the outbox. */
+  async repeat(): Promise<void> {
+    await this.#life.call(this.#name, "repeat");
+  }
+
   costs(): Promise<Costs> {
     return this.#life.call<Costs>(this.#name, "costs");
   }
@@ -144,11 +149,15 @@ async function measured(box: Box, backlog: number): Promise<Omit<Measure, "peakB
 
 export async function perMessage(box: Box, work: () => Promise<void>, count: number = MEASURED): Promise<PerMessage> {
   await box.costs();
-  const began = performance.now();
-  await work();
-  const took = performance.now() - began;
+  const took = await millisecondsOf(work);
   const { rows, reads, read } = await box.costs();
   return { rows: rows / count, reads: reads / count, read: read / count, microseconds: (took * 1000) / count };
+}
+
+export async function millisecondsOf(work: () => Promise<void>): Promise<number> {
+  const began = performance.now();
+  await work();
+  return performance.now() - began;
 }
 
 /** A message costs the same whatever waits. Times are the machine's, and only told. */

@@ -1,4 +1,4 @@
-/** The links between README, CHANGELOG and docs: every page, file and heading that they name exists. */
+/** What README, CHANGELOG and docs refer to: every page, file and heading that they name exists, and the size that README tells is the one that is checked. */
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 
@@ -36,4 +36,9 @@ it.each(PAGES)("%s links to what exists", (page) => {
 it("every page of docs is linked from README", () => {
   const text = prose("README.md");
   expect(docs.filter((path) => !text.includes(`(${path}`))).toEqual([]);
+});
+
+it("README tells the limit of the core's size that each build checks", () => {
+  const { "size-limit": limits } = JSON.parse(readFileSync("package.json", "utf8")) as { "size-limit": { limit: string }[] };
+  expect(/core is at most (\d+ kB)/.exec(prose("README.md"))?.[1]).toBe(limits[0]?.limit);
 });

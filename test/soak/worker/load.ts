@@ -83,30 +83,47 @@ class Box extends DurableObject<Env> {
   }
 }
 
+/** One call of storage as the outbox made it. */
+type Call = () => Promise<unknown>;
+
 /** A wrapped box whose storage counts, below the outbox. */
 function counted(options: Pick<OutboxOptions, "retain"> = {}): new (ctx: DurableObjectState, env: Env) => Box {
   const Wrapped = withTransactionalOutbox(class extends Box {}, options);
   return class extends Wrapped {
     readonly #costs: Costs;
+    readonly #calls: Call[];
 
     constructor(ctx: DurableObjectState, env: Env) {
       const costs: Costs = { rows: 0, reads: 0, read: 0, alarms: 0 };
-      count(ctx.storage, costs);
+      const calls: Call[] = [];
+      count(ctx.storage, costs, calls);
       super(ctx, env);
       this.#costs = costs;
+      this.#calls = calls;
+    }
+
+    /** Makes the reads and puts since the last look once more, one after the other, without an outbox: what storage itself takes for them. */
+    async repeat(): Promise<void> {
+      if (this.#calls.length === MOST_CALLS) throw new Error(`Storage was called more than ${MOST_CALLS} times.`);
+      for (const call of this.#calls) await call();
     }
 
     /** What was done since the last look. */
     costs(): Costs {
       const costs = { ...this.#costs };
       Object.assign(this.#costs, { rows: 0, reads: 0, read: 0, alarms: 0 });
+      this.#calls.length = 0;
       return costs;
     }
   };
 }
 
+/** So many calls are remembered at most, to be made again. */
+const MOST_CALLS = 200;
+const repeatable = new Set(["get", "list", "put"]);
+
 /** Own methods that count and pass on. The outbox defines its own above them. */
-function count(storage: DurableObjectStorage, costs: Costs): void {
+function count(storage: DurableObjectStorage, costs: Costs, calls: Call[]): void {
   const define = (
     name: "get" | "list" | "put" | "delete" | "setAlarm",
     before: (first: unknown) => void,
@@ -115,6 +132,7 @@ function count(storage: DurableObjectStorage, costs: Costs): void {
     const native = storage[name].bind(storage) as (...args: unknown[]) => Promise<unknown>;
     const value = (first: unknown, ...rest: unknown[]): Promise<unknown> => {
       before(first);
+      if (repeatable.has(name) && calls.length < MOST_CALLS) calls.push(() => native(first, ...rest));
       const result = native(first, ...rest);
       if (!after) return result;
       return result.then((found) => {
