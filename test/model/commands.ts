@@ -33,6 +33,7 @@ export type Command =
   | { readonly do: "cancel" | "discard waiting" | "retry now" | "poison" | "retry" | "reject" | "ack"; readonly back: number }
   | { readonly do: "down" | "hang" | "asks to pause" }
   | { readonly do: "partial"; readonly count: number }
+  | { readonly do: "subrequests"; readonly limit: number }
   | { readonly do: "delay answers"; readonly ms: number }
   | { readonly do: "own set"; readonly seconds: number }
   | { readonly do: "wait"; readonly seconds: number }
@@ -202,6 +203,7 @@ export const commands: fc.Arbitrary<Command[]> = fc.array(
     },
     { weight: 3, arbitrary: fc.record({ do: fc.constantFrom("down" as const, "hang" as const, "up" as const, "asks to pause" as const) }) },
     { weight: 2, arbitrary: fc.record({ do: fc.constant("partial" as const), count: fc.integer({ min: 1, max: 3 }) }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant("subrequests" as const), limit: fc.integer({ min: 1, max: 6 }) }) },
     { weight: 2, arbitrary: fc.record({ do: fc.constant("delay answers" as const), ms: fc.constantFrom(0, 5, 2000) }) },
     { weight: 2, arbitrary: fc.record({ do: fc.constant("own set" as const), seconds: fc.constantFrom(1, 7, 100) }) },
     { weight: 14, arbitrary: fc.record({ do: fc.constant("wait" as const), seconds }) },
@@ -366,6 +368,9 @@ export async function perform(story: Story, command: Command): Promise<unknown> 
         return;
       case "partial":
         destination.partial = command.count;
+        return;
+      case "subrequests":
+        destination.subrequests = command.limit;
         return;
       case "delay answers":
         destination.delayMs = command.ms;

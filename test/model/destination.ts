@@ -33,6 +33,9 @@ interface InHand {
  */
 const SLACK_MS = 80_000;
 
+/** What a handler says whose invocation has no subrequests left: why is in the cause. */
+export const SPENT = "nothing more can be sent";
+
 type Draft<T> = { -readonly [K in keyof T]: T[K] };
 
 export class Destination {
@@ -50,6 +53,9 @@ export class Destination {
   pauses = 0;
   /** How long an answer takes, in milliseconds. */
   delayMs = 0;
+  /** The platform lets each invocation make so many subrequests, of which each message needs one: a call with no word for single ones needs one in all. */
+  subrequests = Number.POSITIVE_INFINITY;
+  readonly #used = { invocation: -1, count: 0 };
   /** What the handler does to its messages, each time. */
   meddles: Meddle | null = null;
   under = 0;
@@ -89,6 +95,7 @@ export class Destination {
     const throws = await this.#serve(world, send, messages, delivery);
     this.under--;
     if (!throws) this.#delivered(world, send);
+    if (throws === "spent") throw new Error(SPENT, { cause: new Error("Too many subrequests by single Worker invocation.") });
     if (throws) throw Object.assign(new Error("the destination refuses"), throws === "pause" && { pause: true });
   }
 
@@ -187,24 +194,35 @@ export class Destination {
     if (shown !== first) this.wrong.push(`${n} was first ${first}, and is now ${shown}`);
   }
 
+  /** Makes so many subrequests, or as many as this invocation has left; gives how many those were. */
+  #spend({ invocations }: World<object>, wanted: number): number {
+    if (this.#used.invocation !== invocations) Object.assign(this.#used, { invocation: invocations, count: 0 });
+    const made = Math.min(wanted, this.subrequests - this.#used.count);
+    this.#used.count += made;
+    return made;
+  }
+
   /** Gives whether the call throws, and how. */
   async #serve(
     world: World<object>,
     send: Draft<Send>,
     messages: OutboxMessage<Msg>[],
     delivery?: OutboxDelivery,
-  ): Promise<boolean | "pause"> {
+  ): Promise<boolean | "pause" | "spent"> {
     const answer = await world.outside(() => {
       if (!world.hook("send")) return null;
       send.unseen = false;
       const outcomes = new Map<string, Outcome>();
-      for (const { id, msg } of messages) {
+      const broken = this.down || messages.some(({ msg }) => this.poison.has(msg.n));
+      const served = broken ? messages.length : this.#spend(world, delivery ? messages.length : 1);
+      const isSpent = served < (delivery ? messages.length : 1);
+      for (const [place, { id, msg }] of messages.entries()) {
         if (!this.isStored(msg.n)) this.wrong.push(`${msg.n} was sent before it was durable`);
-        const outcome = this.outcomes.get(msg.n)?.shift();
+        if (isSpent && place >= served) continue;
+        const outcome = this.outcomes.get(msg.n)?.shift() ?? (isSpent ? "ack" : undefined);
         if (outcome && delivery) outcomes.set(id, outcome);
       }
-      const broken = this.down || messages.some(({ msg }) => this.poison.has(msg.n));
-      const throws = this.pauses > 0 ? ("pause" as const) : broken || this.partial > 0;
+      const throws = this.pauses > 0 ? ("pause" as const) : isSpent ? ("spent" as const) : broken || this.partial > 0;
       if (this.pauses > 0) this.pauses--;
       else if (this.partial > 0) this.partial--;
       for (const [place, { id }] of messages.entries()) {
@@ -213,7 +231,8 @@ export class Destination {
       }
       const { hangs } = this;
       send.hangs = hangs;
-      this.#failed = hangs || throws !== false;
+      send.spent = throws === "spent";
+      this.#failed = hangs || (throws !== false && throws !== "spent");
       return world.hook("sent") ? { outcomes: broken ? new Map<string, Outcome>() : outcomes, throws, hangs } : null;
     }, this.delayMs);
     if (!answer) return never();

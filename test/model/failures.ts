@@ -33,6 +33,15 @@ export const FAILURES: readonly Scenario[] = [
     },
   },
   {
+    title: "an invocation that has few subrequests",
+    async play(story) {
+      story.destination.subrequests = 2;
+      await script.burst(story, 3);
+      await script.burst(story, 2, { key: "a" });
+      await story.wait(3);
+    },
+  },
+  {
     title: "a retry, with others of its key behind it",
     async play(story) {
       story.destination.outcomes.set(1, ["retry", "retry"]);

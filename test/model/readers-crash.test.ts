@@ -56,6 +56,7 @@ const SCENARIOS: Readonly<Record<string, readonly Step[]>> = {
     wait(1),
   ],
   "one hangs, and one is slow": [mode(0, "hangs"), mode(1, "slow"), put(9, 4), wait(40), mode(0, "takes"), put(2, 4), wait(3)],
+  "an invocation has few subrequests": [{ do: "limit", subrequests: 5 }, put(9, 4), put(4), wait(3)],
   "one message is replaced while one destination is down": [
     mode(0, "throws"),
     { do: "replace", type: 0, id: 1, delay: 2, waits: true },

@@ -63,6 +63,7 @@ export type Step =
   | { readonly do: "replace"; readonly type: number; readonly id: number; readonly delay: number; readonly waits: boolean }
   | { readonly do: "undo"; readonly count: number; readonly what: "put" | "pause" | "cancel" | "redrive" }
   | { readonly do: "mode"; readonly destination: number; readonly mode: Mode }
+  | { readonly do: "limit"; readonly subrequests: number }
   | { readonly do: "crash"; readonly steps: number }
   | { readonly do: "wait"; readonly seconds: number }
   | { readonly do: "deploy"; readonly without: number; readonly version: number; readonly isFaulty: boolean }
@@ -88,6 +89,7 @@ export interface ReadersStory {
   readonly steps: readonly Step[];
 }
 
+const NO_LIMIT = 1e9;
 const place = fc.nat(NAMES.length - 1);
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
@@ -119,6 +121,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     }),
   },
   { weight: 5, arbitrary: fc.record({ do: fc.constant("mode" as const), destination: place, mode: fc.constantFrom(...MODES) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("limit" as const), subrequests: fc.constantFrom(3, 10, 25, NO_LIMIT) }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant("crash" as const), steps: fc.integer({ min: 1, max: 40 }) }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant("wait" as const), seconds: fc.constantFrom(0.01, 0.2, 3, 40, 400) }) },
   {
@@ -186,6 +189,15 @@ export async function played(
   /** What was handed over in another version than that of the deployment. */
   const strange: Msg[] = [];
   const versionOf = (type: string): number => (type === UNVERSIONED ? 1 : version);
+  /** The platform lets each invocation make so many subrequests, for all destinations together: each message needs one. */
+  let limit = NO_LIMIT;
+  const used = { invocation: -1, count: 0 };
+  const spend = (wanted: number): number => {
+    if (used.invocation !== world.invocations) Object.assign(used, { invocation: world.invocations, count: 0 });
+    const made = Math.max(0, Math.min(wanted, limit - used.count));
+    used.count += made;
+    return made;
+  };
   const names = NAMES.slice(0, count);
   const optionsOf = (name: string): Destination => destinations[NAMES.indexOf(name as "a")] as Destination;
 
@@ -203,6 +215,12 @@ export async function played(
       throw new Error("down");
     }
     if (mode === "breaks" && numbers.some((n) => n % 5 === 0)) throw new Error("broken");
+    const served = spend(messages.length);
+    if (served < messages.length) {
+      await world.outside(() => void taken.get(name)?.push(...numbers.slice(0, served)));
+      for (const { id } of messages.slice(0, served)) delivery.ack(id);
+      throw new Error("Too many subrequests by single Worker invocation.");
+    }
     const kept = new Set<number>();
     for (const { id, msg } of messages) {
       if (mode === "retries some" && msg.n % 3 === 0) delivery.retry(id, { delaySeconds: 1 + (msg.n % 2), countAttempt: false });
@@ -315,6 +333,7 @@ export async function played(
       modes.set(NAMES[step.destination] as string, step.mode);
     } else if (step.do === "crash") world.crashIn(step.steps);
     else if (step.do === "wait") await world.advance(step.seconds * 1000);
+    else if (step.do === "limit") limit = step.subrequests;
     else if (step.do === "evict") world.evict();
     else if (step.do === "deploy") {
       const without = NAMES[step.without];

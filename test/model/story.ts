@@ -5,7 +5,7 @@ import type { Happening, Promised } from "../support/invariants.ts";
 import { type Box, boxOf, Wrapper, type Wrapping } from "./box.ts";
 import { SLOWEST_MS } from "./commits.ts";
 import { type DeadEnd, DeadMessages } from "./dead.ts";
-import { Destination, type Msg } from "./destination.ts";
+import { Destination, type Msg, SPENT } from "./destination.ts";
 import { type Durable, misplaced, readDisk, readRows, wakeFor } from "./durable.ts";
 import { OwnAlarm } from "./own.ts";
 import { Registry } from "./reporting.ts";
@@ -92,6 +92,8 @@ export class Story {
       this.destination.hung = false;
       this.happenings.push({ type: "failed", labels: event.ids.map((id) => this.destination.labels.get(id) ?? 0) });
     }
+    if (type === "failed" && event.error.includes(SPENT) && event.ids.length > 1)
+      this.wrong.push(`${event.ids.length} messages are said to have failed where the invocation had no subrequests left`);
     if (type === "died") {
       // What has been put back before counts the death.
       this.#seeLetters(this.view());

@@ -61,6 +61,8 @@ export class World<T extends object> {
   life: Living<T> | null = null;
   lives = 0;
   crashes = 0;
+  /** Calls that have entered the object, its alarm's among them: what each may ask of others is limited by itself. */
+  invocations = 0;
   /** Steps passed, and what the last ones were. */
   steps = 0;
   readonly trace: string[] = [];
@@ -171,6 +173,7 @@ export class World<T extends object> {
       };
       const run = async (): Promise<R> => body(life.instance as T, life.ctx as DurableObjectState);
       const enter = (): void => {
+        this.invocations++;
         run().then(
           (value) => end(() => settle.resolve(value)),
           (error) => end(() => settle.reject(error)),
@@ -279,6 +282,7 @@ export class World<T extends object> {
     const run = async (): Promise<unknown> => (life.instance as Handled).alarm?.(info);
     const enter = (): void => {
       if (!this.alarms.entered(starts)) return;
+      this.invocations++;
       run().then(
         () => end(undefined),
         (error) => end(error ?? new Error("thrown")),

@@ -36,6 +36,8 @@ export interface Send {
   readonly at: number;
   /** The destination never answered. */
   readonly hangs: boolean;
+  /** The invocation had no subrequests left, and the call threw. */
+  readonly spent?: boolean;
   /** The object died before any of it left: the destination has seen nothing. */
   readonly unseen?: boolean;
 }
@@ -270,7 +272,7 @@ function attempts({ happenings, promised }: Story): string[] {
     }
     if (happening.hangs || happening.messages.some(({ accepted }) => !accepted))
       steps.add(Math.max(...happening.messages.map(({ label }) => label)));
-    if (happening.hangs || happening.messages.every(({ accepted }) => !accepted)) inexact = index;
+    if (happening.hangs || happening.spent || happening.messages.every(({ accepted }) => !accepted)) inexact = index;
   }
   return wrong;
 }
