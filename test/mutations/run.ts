@@ -7,7 +7,7 @@
  * the test that found it. With --check it only tells, in a second, which mutations no longer apply to the source. The exit code is 0
  * only if none survives and all of those tests pass without a mutation.
  */
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -15,11 +15,12 @@ import { parseArgs } from "node:util";
 import { mutated } from "./anchor.ts";
 import type { Finder, Mutation } from "./mutation.ts";
 import { MUTATIONS } from "./mutations.ts";
-import { type Layer, type Tests, tested, type Verdict } from "./vitest.ts";
+import { type Layer, type Options, type Tests, type Verdict, Vitest } from "./vitest.ts";
 
 const { values } = parseArgs({
   options: { only: { type: "string", multiple: true, default: [""] }, seed: { type: "string", default: "1" }, check: { type: "boolean" } },
 });
+const { seed } = values;
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const COPIED = ["src", "test", "example-worker", "package.json", "tsconfig.json", "vitest.config.ts", "wrangler.toml"];
 
@@ -41,7 +42,7 @@ interface Result {
 }
 
 function copyOf(): string {
-  const copy = mkdtempSync(join(tmpdir(), "mutations-"));
+  const copy = realpathSync(mkdtempSync(join(tmpdir(), "mutations-")));
   process.on("exit", () => rmSync(copy, { recursive: true, force: true }));
   for (const name of COPIED)
     cpSync(join(root, name), join(copy, name), { recursive: true, filter: (path) => !path.includes("node_modules") });
@@ -52,42 +53,44 @@ function copyOf(): string {
 const escaped = (title: string): string => title.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
 
 /** What the tests of one finder say: first on the backends of `npm test`, which most need, and only if they pass on both. */
-async function verdictOf(copy: string, { layer, file, title }: Finder): Promise<Verdict> {
+async function verdictOf(vitest: Vitest, { layer, file, title }: Finder): Promise<Verdict> {
   const tests = { layer, files: [file], ...(title !== undefined && { titles: escaped(title) }) };
-  const verdict = await tested(copy, tests, values.seed);
-  return verdict.type === "failed" || layer !== "runtime" ? verdict : tested(copy, { ...tests, onBoth: true }, values.seed);
+  const verdict = await vitest.run(tests);
+  return verdict.type === "failed" || layer !== "runtime" ? verdict : vitest.run({ ...tests, onBoth: true });
 }
 
-async function tried(copy: string, mutation: Mutation): Promise<Result> {
+async function tried(vitest: Vitest, mutation: Mutation): Promise<Result> {
   const { name, file, within, find, replace, finders } = mutation;
   const start = performance.now();
-  const path = join(copy, "src", file);
+  const path = join(vitest.copy, "src", file);
   const text = readFileSync(path, "utf8");
   const broken: string[] = [];
   const result = (found?: Found): Result => ({ mutation, seconds: (performance.now() - start) / 1000, found, broken });
   try {
-    writeFileSync(path, mutated(text, within, find, replace));
+    vitest.write(path, mutated(text, within, find, replace));
   } catch (error) {
     broken.push(`${name}: it does not apply to src/${file}: ${(error as Error).message}`);
     return result();
   }
   try {
     for (const finder of finders) {
-      const verdict = await verdictOf(copy, finder);
+      const verdict = await verdictOf(vitest, finder);
       if (verdict.type === "failed") return result({ finder, title: verdict.title });
       if (verdict.type === "broken") broken.push(`${name}: ${finder.file}: ${verdict.reason}`);
     }
     return result();
   } finally {
-    writeFileSync(path, text);
+    vitest.write(path, text);
   }
 }
 
-/** Gives each item to one of the copies that is free. */
-async function shared<T>(items: readonly T[], copies: readonly string[], work: (copy: string, item: T) => Promise<void>): Promise<void> {
+/** Gives each item to one of the copies that is free, on which a vitest of these options runs until the last is done. */
+async function shared<T>(items: readonly T[], options: Options, work: (vitest: Vitest, item: T) => Promise<void>): Promise<void> {
   const waiting = [...items];
   const lane = async (copy: string): Promise<void> => {
-    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) await work(copy, next);
+    const vitest = new Vitest(copy, options);
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) await work(vitest, next);
+    vitest.end();
   };
   await Promise.all(copies.map(lane));
 }
@@ -109,8 +112,8 @@ if (values.check) {
 
 const copies = Array.from({ length: TOGETHER }, copyOf);
 const results = new Map<Mutation, Result>();
-await shared(chosen, copies, async (copy, mutation) => {
-  const result = await tried(copy, mutation);
+await shared(chosen, { seed }, async (vitest, mutation) => {
+  const result = await tried(vitest, mutation);
   results.set(mutation, result);
   console.log(`${result.found ? "found" : "NOT FOUND"}: ${mutation.name} (${result.seconds.toFixed(1)} s)`);
 });
@@ -122,11 +125,10 @@ const controls: Tests[] = Array.from(used, ([layer, found]) => ({
   layer,
   files: [...new Set(found.map(({ finder }) => finder.file))],
   titles: `^(${[...new Set(found.map(({ title }) => escaped(title)))].join("|")})$`,
-  patient: true,
   onBoth: true,
 }));
 const sound = new Map<Layer, Verdict>();
-await shared(controls, copies, async (copy, tests) => void sound.set(tests.layer, await tested(copy, tests, values.seed)));
+await shared(controls, { seed, patient: true }, async (vitest, tests) => void sound.set(tests.layer, await vitest.run(tests)));
 
 /** Why the test that failed proves nothing, if it does not. */
 function doubt({ finder: { layer }, title }: Found): string | undefined {

@@ -1,10 +1,7 @@
-/** One run of tests on a copy of the project, and what it showed: which test failed, or why none could. */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
+/** Vitest on a copy of the project, which changes between runs, and what a run shows: which test failed, or why none could. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import type { Readable } from "node:stream";
-import type { Line } from "./reporter.ts";
 
 /** The projects of vitest.config.ts that look for mutations. */
 export type Layer = "unit" | "model" | "runtime";
@@ -15,10 +12,14 @@ export interface Tests {
   readonly files: readonly string[];
   /** A regular expression. */
   readonly titles?: string;
-  /** They are not meant to fail, and have all the time that tests have. */
-  readonly patient?: boolean;
   /** Suites that need only one backend run on both. */
   readonly onBoth?: boolean;
+}
+
+/** What the process of vitest is asked to run. */
+export interface Run extends Tests {
+  /** Paths of files that have changed since the run before. */
+  readonly changed: readonly string[];
 }
 
 /** What a run showed. `"broken"`: it ended without a verdict, for the reason given. */
@@ -27,83 +28,93 @@ export type Verdict =
   | { readonly type: "failed"; readonly title: string; readonly error: string }
   | { readonly type: "broken"; readonly reason: string };
 
+export interface Options {
+  readonly seed: string;
+  /** The tests are not meant to fail, and have all the time that tests have. */
+  readonly patient?: boolean;
+}
+
 /** How long a test waits for what does not come, in seconds: its own timeout is three times as long. */
 const PATIENCE = "10";
 /** No run takes longer, in milliseconds. A test that hangs fails by its own timeout before. */
 const LONGEST_MS = 150_000;
+/** The same where all tests that have found something run, and none is meant to fail. */
+const LONGEST_PATIENT_MS = 600_000;
 /** Random stories in one run: enough for these mistakes, and quick. */
 const STORIES = "400";
-/** The end of what vitest printed, in characters: enough to see why it could not run. */
+/** The end of what was printed, in characters: enough to see why nothing could run. */
 const OUTPUT_LENGTH = 600;
 
-/** Runs tests in the copy, up to the first that fails. A run without a verdict is repeated once. */
-export async function tested(copy: string, tests: Tests, seed: string): Promise<Verdict> {
-  const verdict = await testedOnce(copy, tests, seed);
-  return verdict.type === "broken" ? testedOnce(copy, tests, seed) : verdict;
-}
+/** Starts with its first run. To start takes several times as long as most of the tests that find something. */
+export class Vitest {
+  readonly copy: string;
+  readonly #options: Options;
+  readonly #changed = new Set<string>();
+  #child: ChildProcess | undefined;
+  #output = "";
 
-async function testedOnce(copy: string, { layer, files, titles, patient, onBoth }: Tests, seed: string): Promise<Verdict> {
-  const args = ["run", "--project", layer, "--reporter", join(copy, "test/mutations/reporter.ts")];
-  if (titles !== undefined) args.push("-t", titles);
-  const child = spawn(process.execPath, [join(copy, "node_modules/vitest/vitest.mjs"), ...args, ...files], {
-    cwd: copy,
-    env: {
-      ...process.env,
-      ...{ VITE_SEED: seed, VITE_RUNS: STORIES, VITE_PROOF: "", TEST_RESULTS: "", NO_COLOR: "1" },
-      IN_NODE: layer === "runtime" ? "" : "1",
-      VITE_BACKENDS: onBoth ? "both" : "",
-      ...(!patient && { VITE_PATIENCE: PATIENCE }),
-    },
-    stdio: ["ignore", "pipe", "pipe", "pipe"],
-    // A group of its own, so that what it has started ends with it.
-    detached: true,
-  });
-  let output = "";
-  const keep = (data: Buffer): void => {
-    output = (output + data).slice(-OUTPUT_LENGTH);
-  };
-  child.stdout?.on("data", keep);
-  child.stderr?.on("data", keep);
-  const end = (): void => {
+  constructor(copy: string, options: Options) {
+    this.copy = copy;
+    this.#options = options;
+  }
+
+  /** Changes a file of the copy, for the runs that follow. */
+  write(path: string, text: string): void {
+    writeFileSync(path, text);
+    this.#changed.add(path);
+  }
+
+  /** Runs tests, up to the first that fails. A run without a verdict is repeated once, by a vitest that has just started. */
+  async run(tests: Tests): Promise<Verdict> {
+    const verdict = await this.#runOnce(tests);
+    return verdict.type === "broken" ? this.#runOnce(tests) : verdict;
+  }
+
+  end(): void {
     try {
-      process.kill(-(child.pid ?? 0), "SIGKILL");
+      if (this.#child?.pid !== undefined) process.kill(-this.#child.pid, "SIGKILL");
     } catch {
       // Nothing of it is left.
     }
-  };
-  const lines: Line[] = [];
-  let failed: Verdict | undefined;
-  const reader = createInterface({ input: child.stdio[3] as Readable });
-  reader.on("line", (text) => {
-    const line = JSON.parse(text) as Line;
-    lines.push(line);
-    if (line.type !== "failed") return;
-    failed ??= line;
-    // Not by vitest's `--bail`, which ends a run before the test that failed is reported.
-    end();
-  });
-  let late = false;
-  const timer = setTimeout(() => {
-    late = true;
-    end();
-  }, LONGEST_MS);
-  const [[code, signal]] = (await Promise.all([once(child, "exit").finally(end), once(reader, "close")])) as [
-    [number | null, string | null],
-    unknown,
-  ];
-  clearTimeout(timer);
-  if (failed) return failed;
-  if (late) return { type: "broken", reason: `no result after ${LONGEST_MS / 1000} s` };
-  return verdictOf(lines, `${signal ?? `exit code ${code}`}`, output);
-}
-
-/** The verdict of a run in which no test failed. */
-function verdictOf(lines: readonly Line[], ending: string, output: string): Verdict {
-  for (const line of lines) {
-    if (line.type === "unread") return { type: "broken", reason: `${line.file} could not be run: ${line.error}` };
-    if (line.type === "unhandled") return { type: "broken", reason: `an error that no test caught: ${line.error}` };
+    this.#child = undefined;
   }
-  if (ending !== "exit code 0") return { type: "broken", reason: `no test failed, and vitest ended with ${ending}:\n${output}` };
-  const titles = lines.flatMap((line) => (line.type === "passed" ? [line.title] : []));
-  return titles.length > 0 ? { type: "passed", titles } : { type: "broken", reason: "no test has these titles" };
+
+  async #runOnce(tests: Tests): Promise<Verdict> {
+    this.#child ??= this.#start();
+    const child = this.#child;
+    const run: Run = { ...tests, changed: [...this.#changed] };
+    this.#changed.clear();
+    const longest = this.#options.patient ? LONGEST_PATIENT_MS : LONGEST_MS;
+    const { promise, resolve } = Promise.withResolvers<Verdict>();
+    const broken = (reason: string): void => resolve({ type: "broken", reason });
+    const late = setTimeout(broken, longest, `no result after ${longest / 1000} s`);
+    const exited = (code: number | null, signal: string | null): void => broken(`vitest ended with ${signal ?? code}:\n${this.#output}`);
+    child.once("message", resolve).once("exit", exited).send(run);
+    const verdict = await promise;
+    clearTimeout(late);
+    child.off("message", resolve).off("exit", exited);
+    if (verdict.type === "broken") this.end();
+    return verdict;
+  }
+
+  #start(): ChildProcess {
+    const { seed, patient } = this.#options;
+    const child = spawn(process.execPath, [join(this.copy, "test/mutations/child.ts")], {
+      cwd: this.copy,
+      env: {
+        ...process.env,
+        ...{ VITE_SEED: seed, VITE_RUNS: STORIES, VITE_PROOF: "", TEST_RESULTS: "", NO_COLOR: "1" },
+        ...(!patient && { VITE_PATIENCE: PATIENCE }),
+      },
+      stdio: ["ignore", "pipe", "pipe", "ipc"],
+      // A group of its own, so that what it has started ends with it.
+      detached: true,
+    });
+    this.#output = "";
+    for (const stream of [child.stdout, child.stderr])
+      stream?.on("data", (data: Buffer) => {
+        this.#output = (this.#output + data).slice(-OUTPUT_LENGTH);
+      });
+    return child;
+  }
 }
