@@ -64,12 +64,11 @@ const vitest = await createVitest("test", {
 });
 await vitest.standalone();
 
-async function verdictOf({ layer, files, titles, onBoth, changed }: Run): Promise<Verdict> {
+async function verdictOf({ layer, files, titles, changed }: Run): Promise<Verdict> {
   const project = vitest.getProjectByName(layer);
   for (const path of changed) vitest.invalidateFile(path);
   if (titles === undefined) vitest.resetGlobalTestNamePattern();
   else vitest.setGlobalTestNamePattern(titles);
-  project.config.env = { ...project.config.env, VITE_BACKENDS: onBoth ? "both" : "" };
   let cancelled: Promise<unknown> | undefined;
   results = new Results(() => {
     // The first call waits for the tests that have begun, and some hang. The second ends the process in which they run.

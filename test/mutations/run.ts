@@ -52,13 +52,6 @@ function copyOf(): string {
 
 const escaped = (title: string): string => title.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
 
-/** What the tests of one finder say: first on the backends of `npm test`, which most need, and only if they pass on both. */
-async function verdictOf(vitest: Vitest, { layer, file, title }: Finder): Promise<Verdict> {
-  const tests = { layer, files: [file], ...(title !== undefined && { titles: escaped(title) }) };
-  const verdict = await vitest.run(tests);
-  return verdict.type === "failed" || layer !== "runtime" ? verdict : vitest.run({ ...tests, onBoth: true });
-}
-
 async function tried(vitest: Vitest, mutation: Mutation): Promise<Result> {
   const { name, file, within, find, replace, finders } = mutation;
   const start = performance.now();
@@ -74,7 +67,8 @@ async function tried(vitest: Vitest, mutation: Mutation): Promise<Result> {
   }
   try {
     for (const finder of finders) {
-      const verdict = await verdictOf(vitest, finder);
+      const { layer, file: tests, title } = finder;
+      const verdict = await vitest.run({ layer, files: [tests], ...(title !== undefined && { titles: escaped(title) }) });
       if (verdict.type === "failed") return result({ finder, title: verdict.title });
       if (verdict.type === "broken") broken.push(`${name}: ${finder.file}: ${verdict.reason}`);
     }
@@ -125,7 +119,6 @@ const controls: Tests[] = Array.from(used, ([layer, found]) => ({
   layer,
   files: [...new Set(found.map(({ finder }) => finder.file))],
   titles: `^(${[...new Set(found.map(({ title }) => escaped(title)))].join("|")})$`,
-  onBoth: true,
 }));
 const sound = new Map<Layer, Verdict>();
 await shared(controls, { seed, patient: true }, async (vitest, tests) => void sound.set(tests.layer, await vitest.run(tests)));

@@ -12,8 +12,6 @@ export interface Tests {
   readonly files: readonly string[];
   /** A regular expression. */
   readonly titles?: string;
-  /** Suites that need only one backend run on both. */
-  readonly onBoth?: boolean;
 }
 
 /** What the process of vitest is asked to run. */
@@ -103,7 +101,7 @@ export class Vitest {
       cwd: this.copy,
       env: {
         ...process.env,
-        ...{ VITE_SEED: seed, VITE_RUNS: STORIES, VITE_PROOF: "", TEST_RESULTS: "", NO_COLOR: "1" },
+        ...{ VITE_SEED: seed, VITE_RUNS: STORIES, VITE_PROOF: "", VITE_BACKENDS: "both", TEST_RESULTS: "", NO_COLOR: "1" },
         ...(!patient && { VITE_PATIENCE: PATIENCE }),
       },
       stdio: ["ignore", "pipe", "pipe", "ipc"],
