@@ -81,5 +81,5 @@ async function verdictOf({ layer, files, titles, changed }: Run): Promise<Verdic
 }
 
 process.on("message", async (run: Run) => process.send?.(await verdictOf(run)));
-// Whoever asks is gone.
+// The runner has ended.
 process.on("disconnect", () => process.exit());
