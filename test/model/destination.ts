@@ -68,6 +68,8 @@ export class Destination {
   readonly #inHand: Map<number, InHand> = new Map();
   /** The last call has failed as a whole. */
   #failed = false;
+  /** The calls that have not returned. */
+  readonly #open: Set<Send> = new Set();
 
   /** What is known of each message since it was first seen: it must stay. */
   readonly #first: Map<number, string> = new Map();
@@ -93,6 +95,7 @@ export class Destination {
     const send = this.#called(world, messages);
     await this.visit();
     const throws = await this.#serve(world, send, messages, delivery);
+    this.#open.delete(send);
     this.under--;
     if (!throws) this.#delivered(world, send);
     if (throws === "spent") throw new Error(SPENT, { cause: new Error("Too many subrequests by single Worker invocation.") });
@@ -104,6 +107,11 @@ export class Destination {
       const known = this.#inHand.get(label);
       if (known && accepted) known.deliveredAt = loop.now;
     }
+  }
+
+  /** What calls have that have not returned: a clock that is set ahead ends their time, also where one tries a message alone, of which no event says so. */
+  underWay(): number[] {
+    return [...this.#open].flatMap(({ messages }) => messages.map(({ label }) => label));
   }
 
   /** What was delivered, and waits by what is durable. */
@@ -124,6 +132,7 @@ export class Destination {
     const inHand = [...this.#inHand].flatMap(([label, { calls }]) => Array<number>(calls).fill(label));
     this.under = 0;
     this.hung = false;
+    this.#open.clear();
     this.#inHand.clear();
     return inHand;
   }
@@ -167,6 +176,7 @@ export class Destination {
     const at = Math.max(world.loop.clock, world.alarms.time);
     const send: Draft<Send> = { type: "send", messages: handed, dead: labels, at, hangs: false, unseen: true };
     this.happenings.push(send);
+    this.#open.add(send);
     return send;
   }
 
@@ -239,6 +249,7 @@ export class Destination {
     if (this.meddles) meddle(this.meddles, messages);
     if (answer.hangs) {
       // It is timed out, and nobody's any more.
+      this.#open.delete(send);
       this.under--;
       this.hung = true;
       return never();

@@ -9,6 +9,19 @@ const LATER: Partial<Setting> = { parameters: 1, options: { dispatch: "immediate
 
 const FOUND: readonly (readonly [string, readonly Command[], Partial<Setting>?])[] = [
   [
+    "a message that is tried alone while the clock is set ahead comes again: its call has timed out",
+    [
+      { do: "partial", count: 2 },
+      { do: "delay answers", ms: 2000 },
+      { do: "burst", count: 2, extra: {} },
+      { do: "flush" },
+      { do: "wait", seconds: 10 },
+      { do: "jump", seconds: 3600 },
+      { do: "transaction", end: "return", through: "txn", extra: {} },
+    ],
+    { backend: "sqlite", tempo: "split", parameters: 1 },
+  ],
+  [
     "a message is not tried once more ahead of dead letters of its key that were redriven while another was tried in its place",
     [
       { do: "burst", count: 2, extra: { key: "a", expires: 2 } },

@@ -197,7 +197,9 @@ export class Story {
 
   /** The clock is set forward or back. */
   jump(seconds: number): void {
+    const underWay = this.destination.underWay();
     if (seconds < 0) this.happenings.push({ type: "clock", at: this.world.loop.clock });
+    else if (underWay.length > 0) this.happenings.push({ type: "failed", labels: underWay });
     this.world.loop.skew += seconds * 1000;
     if (seconds < 0) this.jumped = true;
     this.destination.jumped = true;
