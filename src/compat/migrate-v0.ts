@@ -39,11 +39,13 @@ export async function adoptOriginal(store: Store, maxBytes: number, arm: () => u
     const rows: Record<string, unknown> = {};
     if (last && page.size + keys.length === 0 && !memory.adopting) return;
     memory.adopting = !last;
+    let isAppended = false;
     for (const [key, msg] of page) {
       start = `${key}\0`;
       try {
         const message = draft("msg", msg, maxBytes, null);
         store.append(rows, message, putAt(key), undefined, store.takers(message));
+        isAppended = true;
         rows[key] = undefined;
       } catch (error) {
         // It stays as it is: larger than a message may be here, by the little that goes with one.
@@ -56,7 +58,7 @@ export async function adoptOriginal(store: Store, maxBytes: number, arm: () => u
       if (keys.length > 0 && !others) memory.outboxAlarmAtRest = own ? Math.min(own - 1, Date.now()) : Date.now();
       for (const key of keys) rows[key] = undefined;
     }
-    if (resumed || store.undelivered() > 0) rows[memory.key] = store.header();
+    if (resumed || isAppended || store.undelivered() > 0) rows[memory.key] = store.header();
     if (store.undelivered() > 0) arm();
     else if (own) void native.setAlarm(own);
     else if (!others) void native.deleteAlarm();

@@ -66,7 +66,7 @@ export interface Store {
   /** From the next message on a new epoch counts from 1: `beginEpoch` in memory only. */
   beginEpoch(): void;
   newEpoch(): Promise<void>;
-  /** Adds a message, and to `entries` the rows that the caller writes with them in one put. Returns the message's position. */
+  /** Adds a message, and to `entries` the rows that the caller writes with them and with the header, which comes last. Returns the message's position. */
   append(entries: Record<string, unknown>, draft: Draft, at: number, more: MessageMeta | undefined, takers: readonly Reader[]): number;
   /** Resolves when the next message has been added. */
   appended(): Promise<void>;
@@ -203,7 +203,6 @@ export function storeOf(
           reader.queueDueAt = Math.min(reader.queueDueAt, meta?.due ?? 0);
         } else if (reader.queuedCount === 0) reader.cursor = cursorAt(position);
       }
-      entries[memory.key] = store.header();
       if (tellAppended) tellAppended();
       return position;
     },

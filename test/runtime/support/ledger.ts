@@ -32,6 +32,15 @@ export function counted(storage: DurableObjectStorage): Ledger {
     ledger.options.push(rest[typeof first === "string" ? 1 : 0]);
     return native.put?.(first, ...rest);
   });
+  // A transaction has none.
+  const kv: SyncKvStorage | undefined = storage.kv;
+  const putSync = kv?.put.bind(kv);
+  const value = (key: string, written: unknown): void => {
+    rows([key]);
+    ledger.options.push(undefined);
+    putSync?.(key, written);
+  };
+  if (kv) Object.defineProperty(kv, "put", { value, configurable: true, writable: true });
   define("delete", (first: string | string[], ...rest: unknown[]) => {
     rows([first].flat());
     ledger.options.push(rest[0]);
