@@ -1,5 +1,5 @@
 /** The model's side of the conformance suite: for each list of operations it must give what the real runtime gave. */
-import { describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ALARM_FACTS, type AlarmResult, handle, hold, start } from "./alarm-facts.ts";
 import type { AlarmCall } from "./alarms.ts";
 import { FACTS } from "./backend-facts.ts";
@@ -8,7 +8,14 @@ import { RECORDED } from "./recorded.ts";
 import type { Backend } from "./rules.ts";
 import { type Choice, World } from "./world.ts";
 
-(globalThis as { Cloudflare?: unknown }).Cloudflare = { compatibilityFlags: { delete_all_deletes_alarm: true } };
+/** Only for these tests: other files may run in the same process, and play with a platform whose `deleteAll()` leaves the alarm. */
+const platform = globalThis as { Cloudflare?: unknown };
+beforeAll(() => {
+  platform.Cloudflare = { compatibilityFlags: { delete_all_deletes_alarm: true } };
+});
+afterAll(() => {
+  delete platform.Cloudflare;
+});
 
 class Plain {
   constructor(readonly ctx: DurableObjectState) {}

@@ -13,7 +13,7 @@ const TEMPOS = ["split", "joined"] as const;
 const SHARE = Number((import.meta as unknown as { env: Record<string, string | undefined> }).env.VITE_SHARE ?? size(150, 3));
 
 /** A crash at one step in so many: at every one in the proof, and in the scenarios by turns elsewhere. */
-const STRIDE = size(3, 1);
+const STRIDE = size(6, 1);
 
 const counted = { single: 0, double: 0 };
 

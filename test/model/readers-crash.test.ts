@@ -70,7 +70,7 @@ const SCENARIOS: Readonly<Record<string, readonly Step[]>> = {
 const WORLDS = (["sqlite", "kv"] as const).flatMap((backend) => [true, false].map((immediate) => ({ backend, immediate })));
 
 /** A crash at one step in so many. VITE_SHARE=1: at every one. */
-const STRIDE = Number((import.meta as unknown as { env: Record<string, string | undefined> }).env.VITE_SHARE ?? size(12, 2));
+const STRIDE = Number((import.meta as unknown as { env: Record<string, string | undefined> }).env.VITE_SHARE ?? size(24, 2));
 
 describe.each(WORLDS)("a crash at every step ($backend, immediate: $immediate)", ({ backend, immediate }) => {
   it.each(Object.entries(SCENARIOS))("leaves each destination what is its own: %s", async (_, steps) => {

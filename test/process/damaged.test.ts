@@ -1,6 +1,6 @@
-/** Storage that is not as it should be: rows that no longer deserialise, and a deploy without `sendMessages`. */
+/** Storage that is not as it should be: rows that no longer deserialise, and a deploy without `sendMessages`. On both backends at a time. */
 import { describe, expect, it } from "vitest";
-import { some } from "../support/random.ts";
+import { size, some } from "../support/random.ts";
 import {
   BACKENDS,
   type Backend,
@@ -9,9 +9,12 @@ import {
   folder,
   GARBAGE,
   numbersIn,
+  type Order,
+  onBoth,
   outboxRows,
-  Receiver,
+  type Receivers,
   range,
+  receivers,
   sleep,
   start,
   unhurried,
@@ -22,30 +25,43 @@ import {
 /** Enough messages for several rows. */
 const STORED = 150;
 
-/** Stores messages that can't be delivered yet, and stops. */
-async function stored(backend: Backend, path: string): Promise<Receiver> {
-  const receiver = new Receiver();
-  receiver.order = () => "throw";
-  const world = await start(path, receiver);
-  await world.call(backend, "a", "store", 1, STORED);
-  await until(() => receiver.calls.length > 0);
-  await world.stop();
-  return receiver;
+/** What becomes of every call from now on, on both backends. */
+function ordered(takers: Receivers, order: Order): void {
+  for (const backend of BACKENDS) takers[backend].order = () => order;
 }
 
-/** Nothing fires any more: no call, no event, no alarm, and nobody sets one. */
-async function quiet(world: World, backend: Backend, receiver: Receiver): Promise<void> {
-  await until(async () => (await world.call(backend, "a", "nativeAlarm")) === null);
-  const state = async (): Promise<unknown[]> => [
-    receiver.calls.length,
+/** Stores messages that can't be delivered yet, and stops. */
+async function stored(path: string): Promise<Receivers> {
+  const takers = receivers();
+  ordered(takers, "throw");
+  const world = await start(path, takers);
+  await onBoth(async (backend) => {
+    await world.call(backend, "a", "store", 1, STORED);
+    await until(() => takers[backend].calls.length > 0);
+  });
+  await world.stop();
+  return takers;
+}
+
+/** Nothing fires any more on either backend: no call, no event, no alarm, and nobody sets one. */
+async function quiet(world: World, takers: Receivers): Promise<void> {
+  await onBoth(async (backend) => void (await until(async () => (await world.call(backend, "a", "nativeAlarm")) === null)));
+  const state = async (backend: Backend): Promise<unknown[]> => [
+    backend,
+    takers[backend].calls.length,
     (await world.events()).length,
     await world.call(backend, "a", "alarmsSet"),
     await world.call(backend, "a", "nativeAlarm"),
   ];
-  const before = await state();
+  const before = await Promise.all(BACKENDS.map(state));
   await sleep(1000);
-  expect(await state()).toEqual(before);
-  expect(before[2]).toBeLessThan(20);
+  expect(await Promise.all(BACKENDS.map(state))).toEqual(before);
+  for (const [, , , set] of before) expect(set).toBeLessThan(20);
+}
+
+/** What the objects of a backend said of rows that they could not read. */
+async function unreadableIn(world: World, backend: Backend): Promise<(string | undefined)[]> {
+  return (await world.events()).filter((event) => event.backend === backend && event.type === "unreadable").map(({ row }) => row);
 }
 
 const PLACES: [string, (rows: number) => number[]][] = [
@@ -57,143 +73,183 @@ const PLACES: [string, (rows: number) => number[]][] = [
   ["every row", (rows) => range(0, rows - 1)],
 ];
 
-describe.concurrent.each(BACKENDS)("a row that can't be read (%s)", (backend) => {
+describe.concurrent("a row that can't be read", () => {
   it.each(some(2, PLACES))("delivers all others in order, keeps it as it is, and comes to rest: %s", async (_, place) => {
     const path = folder();
-    const receiver = await stored(backend, path);
-    const rows = outboxRows(path, backend);
-    expect(rows.length).toBeGreaterThanOrEqual(5);
-    expect(rows.flatMap(numbersIn)).toEqual(range(1, STORED));
-    const places = place(rows.length);
-    const bad = rows.filter((_, i) => places.includes(i)).map(({ key }) => key);
-    const readable = rows.filter((_, i) => !places.includes(i)).flatMap(numbersIn);
-    for (const key of bad) damage(path, backend, key);
+    const takers = await stored(path);
+    const damaged = (backend: Backend): { bad: string[]; readable: number[] } => {
+      const rows = outboxRows(path, backend);
+      expect(rows.length).toBeGreaterThanOrEqual(5);
+      expect(rows.flatMap(numbersIn)).toEqual(range(1, STORED));
+      const places = place(rows.length);
+      const bad = rows.filter((_, i) => places.includes(i)).map(({ key }) => key);
+      for (const key of bad) damage(path, backend, key);
+      return { bad, readable: rows.filter((_, i) => !places.includes(i)).flatMap(numbersIn) };
+    };
+    const rows = { sqlite: damaged("sqlite"), kv: damaged("kv") };
 
-    receiver.order = () => "deliver";
-    const world = await start(path, receiver);
-    expect(await world.call(backend, "a", "committed")).toEqual(range(1, STORED));
-    await until(() => receiver.delivered.length >= readable.length);
-    await world.call(backend, "a", "put", STORED + 1, 40);
-    await until(() => receiver.delivered.length >= readable.length + 40);
-    expect(receiver.delivered).toEqual([...readable, ...range(STORED + 1, STORED + 40)]);
-    const delivered = receiver.calls.filter((_, i) => receiver.orders[i] === "deliver").flat();
-    expect(new Set(delivered.map(({ id }) => id))).toHaveLength(delivered.length);
+    ordered(takers, "deliver");
+    const world = await start(path, takers);
+    await onBoth(async (backend) => {
+      const receiver = takers[backend];
+      const { readable } = rows[backend];
+      expect([backend, await world.call(backend, "a", "committed")]).toEqual([backend, range(1, STORED)]);
+      await until(() => receiver.delivered.length >= readable.length);
+      await world.call(backend, "a", "put", STORED + 1, 40);
+      await until(() => receiver.delivered.length >= readable.length + 40);
+      expect([backend, receiver.delivered]).toEqual([backend, [...readable, ...range(STORED + 1, STORED + 40)]]);
+      const delivered = receiver.calls.filter((_, i) => receiver.orders[i] === "deliver").flat();
+      expect(new Set(delivered.map(({ id }) => id))).toHaveLength(delivered.length);
+    });
 
-    await quiet(world, backend, receiver);
-    const unreadable = (await world.events()).filter(({ type }) => type === "unreadable");
-    expect(new Set(unreadable.map(({ row }) => row))).toEqual(new Set(bad));
-    expect((await world.call<{ pending: number }>(backend, "a", "stats")).pending).toBe(0);
+    await quiet(world, takers);
+    await onBoth(async (backend) => {
+      expect([backend, new Set(await unreadableIn(world, backend))]).toEqual([backend, new Set(rows[backend].bad)]);
+      expect([backend, (await world.call<{ pending: number }>(backend, "a", "stats")).pending]).toEqual([backend, 0]);
+    });
     await world.stop();
 
-    const after = new Map(outboxRows(path, backend).map(({ key, value }) => [key, value]));
-    for (const key of bad) expect(after.get(key)).toEqual(GARBAGE);
+    for (const backend of BACKENDS) {
+      const after = new Map(outboxRows(path, backend).map(({ key, value }) => [key, value]));
+      for (const key of rows[backend].bad) expect([backend, after.get(key)]).toEqual([backend, GARBAGE]);
+    }
   });
 
   it("behind an ordering key holds up that key and nobody else", () =>
     unhurried(3000, async (ms) => {
       const path = folder();
-      const receiver = new Receiver();
+      const takers = receivers();
       await by(Date.now() + ms, async () => {
-        const before = await start(path, receiver);
-        await before.call(backend, "a", "lanes", ["a", "b", "a", "b", "a", "b"], ms / 1000);
-        await until(async () => (await before.call<{ blocked: number }>(backend, "a", "stats")).blocked === 4);
+        const before = await start(path, takers);
+        await onBoth(async (backend) => {
+          await before.call(backend, "a", "lanes", ["a", "b", "a", "b", "a", "b"], ms / 1000);
+          await until(async () => (await before.call<{ blocked: number }>(backend, "a", "stats")).blocked === 4);
+        });
         await before.stop();
       });
-      const row = outboxRows(path, backend).find((row) => numbersIn(row).includes(1));
-      expect(numbersIn(row ?? { key: "", value: new Uint8Array() })).toEqual([1, 3, 5]);
-      damage(path, backend, row?.key ?? "");
+      const damaged = (backend: Backend): string => {
+        const row = outboxRows(path, backend).find((row) => numbersIn(row).includes(1));
+        expect([backend, numbersIn(row ?? { key: "", value: new Uint8Array() })]).toEqual([backend, [1, 3, 5]]);
+        damage(path, backend, row?.key ?? "");
+        return row?.key ?? "";
+      };
+      const rows = { sqlite: damaged("sqlite"), kv: damaged("kv") };
 
-      const world = await start(path, receiver);
-      await world.call(backend, "a", "put", 7, 1);
-      await until(() => receiver.delivered.includes(6) && receiver.delivered.includes(7));
-      expect(receiver.delivered.filter((n) => n > 0 && n < 7)).toEqual([2, 4, 6]);
-      const told = await until(async () => (await world.events()).filter(({ type }) => type === "unreadable"));
-      expect(told.length).toBeGreaterThan(0);
-      const calls = receiver.calls.length;
-      await sleep(1000);
-      expect(receiver.calls.length).toBe(calls);
-      expect(await world.call(backend, "a", "stats")).toMatchObject({ breaker: "closed", pending: 0 });
+      const world = await start(path, takers);
+      await onBoth(async (backend) => {
+        const receiver = takers[backend];
+        await world.call(backend, "a", "put", 7, 1);
+        await until(() => receiver.delivered.includes(6) && receiver.delivered.includes(7));
+        expect([backend, receiver.delivered.filter((n) => n > 0 && n < 7)]).toEqual([backend, [2, 4, 6]]);
+        expect([backend, new Set(await unreadableIn(world, backend))]).toEqual([backend, new Set([rows[backend]])]);
+        const calls = receiver.calls.length;
+        await sleep(1000);
+        expect([backend, receiver.calls.length]).toEqual([backend, calls]);
+        expect([backend, await world.call(backend, "a", "stats")]).toMatchObject([backend, { breaker: "closed", pending: 0 }]);
+      });
       await world.stop();
-      expect(outboxRows(path, backend).find(({ key }) => key === row?.key)?.value).toEqual(GARBAGE);
+      for (const backend of BACKENDS) {
+        expect([backend, outboxRows(path, backend).find(({ key }) => key === rows[backend])?.value]).toEqual([backend, GARBAGE]);
+      }
     }));
 
   it("is not written over by a put that comes before any delivery, and no number is given twice", async () => {
     const path = folder();
-    const receiver = new Receiver();
-    receiver.order = () => "throw";
-    const before = await start(path, receiver);
-    await before.call(backend, "a", "store", 1, STORED);
-    // By now the pauses are half a second long. With the alarm lost in one of them, the put is what starts the object.
-    await until(async () => (await before.call<{ failures: number }>(backend, "a", "stats")).failures >= 5);
-    await before.call(backend, "a", "loseAlarm");
+    const takers = receivers();
+    ordered(takers, "throw");
+    const before = await start(path, takers);
+    await onBoth(async (backend) => {
+      await before.call(backend, "a", "store", 1, STORED);
+      // By now the pauses are half a second long. With the alarm lost in one of them, the put is what starts the object.
+      await until(async () => (await before.call<{ failures: number }>(backend, "a", "stats")).failures >= 5);
+    });
+    await onBoth((backend) => before.call(backend, "a", "loseAlarm"));
     await before.stop();
 
-    const rows = outboxRows(path, backend);
-    const last = rows.at(-1)?.key ?? "";
-    damage(path, backend, last);
-    receiver.order = () => "deliver";
-    for (const n of [STORED + 1, STORED + 2, STORED + 3]) {
-      const world = await start(path, receiver);
-      await world.call(backend, "a", "put", n, 1);
-      await until(() => receiver.delivered.includes(n));
-      await quiet(world, backend, receiver);
+    const rows = { sqlite: outboxRows(path, "sqlite"), kv: outboxRows(path, "kv") };
+    const last = (backend: Backend): string => rows[backend].at(-1)?.key ?? "";
+    for (const backend of BACKENDS) damage(path, backend, last(backend));
+    ordered(takers, "deliver");
+    const more = range(STORED + 1, STORED + size(2, 3));
+    for (const n of more) {
+      const world = await start(path, takers);
+      await onBoth(async (backend) => {
+        await world.call(backend, "a", "put", n, 1);
+        await until(() => takers[backend].delivered.includes(n));
+      });
+      await quiet(world, takers);
       await world.stop();
-      expect(outboxRows(path, backend).find(({ key }) => key === last)).toEqual({ key: last, value: GARBAGE });
+      for (const backend of BACKENDS) {
+        const row = outboxRows(path, backend).find(({ key }) => key === last(backend));
+        expect([backend, row]).toEqual([backend, { key: last(backend), value: GARBAGE }]);
+      }
     }
-    const delivered = receiver.calls.filter((_, i) => receiver.orders[i] === "deliver").flat();
-    expect(delivered.map(({ msg }) => msg.n)).toEqual([...rows.slice(0, -1).flatMap(numbersIn), STORED + 1, STORED + 2, STORED + 3]);
-    expect(new Set(delivered.map(({ id }) => id))).toHaveLength(delivered.length);
-    expect(new Set(delivered.map(({ source, sequence }) => `${source} ${sequence}`))).toHaveLength(delivered.length);
+    for (const backend of BACKENDS) {
+      const { calls, orders } = takers[backend];
+      const delivered = calls.filter((_, i) => orders[i] === "deliver").flat();
+      const readable = rows[backend].slice(0, -1).flatMap(numbersIn);
+      expect([backend, delivered.map(({ msg }) => msg.n)]).toEqual([backend, [...readable, ...more]]);
+      expect(new Set(delivered.map(({ id }) => id))).toHaveLength(delivered.length);
+      expect(new Set(delivered.map(({ source, sequence }) => `${source} ${sequence}`))).toHaveLength(delivered.length);
+    }
   });
 
   it("does not stop the object when it happens again, after the numbers had to begin anew", async () => {
     const path = folder();
-    const receiver = new Receiver();
-    for (const first of [1, 101, 201]) {
-      receiver.order = () => "throw";
-      const before = await start(path, receiver);
-      await before.call(backend, "a", "store", first, STORED);
-      await until(() => receiver.calls.some((call) => call.some(({ msg }) => msg.n === first)));
+    const takers = receivers();
+    for (const first of some(2, [1, 101, 201])) {
+      ordered(takers, "throw");
+      const before = await start(path, takers);
+      await onBoth(async (backend) => {
+        await before.call(backend, "a", "store", first, STORED);
+        await until(() => takers[backend].calls.some((call) => call.some(({ msg }) => msg.n === first)));
+      });
       await before.stop();
-      for (const { key } of outboxRows(path, backend)) damage(path, backend, key);
+      for (const backend of BACKENDS) for (const { key } of outboxRows(path, backend)) damage(path, backend, key);
     }
-    receiver.order = () => "deliver";
-    const world = await start(path, receiver);
-    await world.call(backend, "a", "put", 301, 1);
-    await until(() => receiver.delivered.length > 0);
-    expect(receiver.delivered).toEqual([301]);
-    await quiet(world, backend, receiver);
+    ordered(takers, "deliver");
+    const world = await start(path, takers);
+    await onBoth(async (backend) => {
+      await world.call(backend, "a", "put", 301, 1);
+      await until(() => takers[backend].delivered.length > 0);
+      expect([backend, takers[backend].delivered]).toEqual([backend, [301]]);
+    });
+    await quiet(world, takers);
     await world.stop();
   });
 });
 
-describe.concurrent.each(BACKENDS)("a deploy without sendMessages (%s)", (backend) => {
+describe.concurrent("a deploy without sendMessages", () => {
   it("keeps the messages and the object's own alarm, and the next deploy delivers", async () => {
     const path = folder();
-    const receiver = await stored(backend, path);
-    const before = receiver.calls.length;
+    const takers = await stored(path);
 
-    const without = await start(path, receiver, { withoutSend: true });
-    await without.call(backend, "a", "setOwnAlarm", 300);
-    await until(async () => (await without.call(backend, "a", "ownAlarms")) === 1);
-    await without.call(backend, "a", "put", STORED + 1, 1);
-    expect(await without.call(backend, "a", "committed")).toEqual(range(1, STORED + 1));
-    expect((await without.call<{ pending: number }>(backend, "a", "stats")).pending).toBe(STORED + 1);
-    expect(receiver.calls).toHaveLength(before);
-    // It goes on looking, at the pace of the backoff: not faster.
-    const begun = Date.now();
-    const set = await without.call<number>(backend, "a", "alarmsSet");
-    await sleep(2000);
-    const more = (await without.call<number>(backend, "a", "alarmsSet")) - set;
-    expect(more).toBeLessThanOrEqual(1 + (Date.now() - begun) / 500);
+    const without = await start(path, takers, { withoutSend: true });
+    await onBoth(async (backend) => {
+      const before = takers[backend].calls.length;
+      await without.call(backend, "a", "setOwnAlarm", 300);
+      await until(async () => (await without.call(backend, "a", "ownAlarms")) === 1);
+      await without.call(backend, "a", "put", STORED + 1, 1);
+      expect([backend, await without.call(backend, "a", "committed")]).toEqual([backend, range(1, STORED + 1)]);
+      expect((await without.call<{ pending: number }>(backend, "a", "stats")).pending).toBe(STORED + 1);
+      expect(takers[backend].calls).toHaveLength(before);
+      // It goes on looking, at the pace of the backoff: not faster.
+      const begun = Date.now();
+      const set = await without.call<number>(backend, "a", "alarmsSet");
+      await sleep(2000);
+      const more = (await without.call<number>(backend, "a", "alarmsSet")) - set;
+      expect(more).toBeLessThanOrEqual(1 + (Date.now() - begun) / 500);
+    });
     await without.stop();
 
-    receiver.order = () => "deliver";
-    const third = await start(path, receiver);
-    await until(() => receiver.delivered.length >= STORED + 1);
-    expect(receiver.delivered).toEqual(range(1, STORED + 1));
-    await quiet(third, backend, receiver);
-    expect(await third.call(backend, "a", "ownAlarms")).toBe(1);
+    ordered(takers, "deliver");
+    const third = await start(path, takers);
+    await onBoth(async (backend) => {
+      await until(() => takers[backend].delivered.length >= STORED + 1);
+      expect([backend, takers[backend].delivered]).toEqual([backend, range(1, STORED + 1)]);
+    });
+    await quiet(third, takers);
+    await onBoth(async (backend) => expect([backend, await third.call(backend, "a", "ownAlarms")]).toEqual([backend, 1]));
     await third.stop();
   });
 });

@@ -1,5 +1,6 @@
 /** Runs that die with their object or their process: nothing is lost, batches shrink, and an alarm always stands. */
 import { describe, expect, it } from "vitest";
+import { size } from "../support/random.ts";
 import { BACKENDS, by, folder, Receiver, range, sleep, start, unhurried, until } from "./harness.ts";
 
 describe.concurrent.each(BACKENDS)("runs that die (%s)", (backend) => {
@@ -68,10 +69,11 @@ describe.concurrent.each(BACKENDS)("runs that die (%s)", (backend) => {
   it("loses nothing to a destination at which the process itself dies, again and again", async () => {
     const path = folder();
     const receiver = new Receiver();
-    receiver.order = (_, call) => (call <= 4 ? "die" : "deliver");
+    const DEATHS = size(2, 4);
+    receiver.order = (_, call) => (call <= DEATHS ? "die" : "deliver");
     let world = await start(path, receiver);
     await world.call(backend, "a", "put", 1, 30).catch(() => {});
-    for (let death = 1; death <= 4; death++) {
+    for (let death = 1; death <= DEATHS; death++) {
       await until(() => receiver.calls.length >= death);
       await world.stop();
       world = await start(path, receiver);

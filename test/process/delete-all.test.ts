@@ -1,7 +1,7 @@
 /** `deleteAll()` where it leaves the alarm, as before the compatibility date that changed it, and under SIGKILL. */
 import { describe, expect, it } from "vitest";
 import { some } from "../support/random.ts";
-import { BACKENDS, type Backend, by, folder, Receiver, range, sleep, unhurried, until } from "./harness.ts";
+import { BACKENDS, type Backend, by, folder, onBoth, Receiver, range, receivers, sleep, unhurried, until } from "./harness.ts";
 import { type Standing, standing } from "./standing.ts";
 
 /** What makes `deleteAll()` leave the alarm, and what makes it delete it. */
@@ -41,13 +41,11 @@ describe.concurrent.each(DATES)(
   ({ alarm, ...date }) => {
     it("with messages pending and with none, and with a last message", () =>
       unhurried(800, async (ms) => {
-        const receivers = { sqlite: new Receiver(), kv: new Receiver() };
-        await using sqlite = await standing(folder(), receivers.sqlite, date);
-        await using kv = await standing(folder(), receivers.kv, date);
+        const takers = receivers();
+        await using world = await standing(folder(), takers, date);
         const stays = alarm === "stays";
-        const all = BACKENDS.map(async (backend) => {
-          const world = { sqlite, kv }[backend];
-          const receiver = receivers[backend];
+        await onBoth(async (backend) => {
+          const receiver = takers[backend];
           await world.call(backend, "waits", "pause");
           await world.call(backend, "waits", "put", 1, 20);
           await world.call(backend, "idle", "put", 21, 1);
@@ -62,7 +60,6 @@ describe.concurrent.each(DATES)(
           await until(() => receiver.delivered.length >= 22);
           expect([...receiver.delivered].sort((a, b) => a - b)).toEqual(range(1, 22));
         });
-        await Promise.all(all);
       }));
   },
 );

@@ -31,6 +31,7 @@ export interface Received {
 
 /** An event of the outbox, as far as tests look at it. */
 export interface Told {
+  readonly backend: Backend;
   readonly type: string;
   readonly row?: string;
 }
@@ -63,13 +64,28 @@ export class Receiver {
   }
 }
 
+/** A receiver for the objects of each backend: to start a workerd for each costs more than most tests. */
+export type Receivers = Readonly<Record<Backend, Receiver>>;
+
+export const receivers = (): Receivers => ({ sqlite: new Receiver(), kv: new Receiver() });
+
+/** Does the same with the objects of both backends, at the same time. */
+export async function onBoth(does: (backend: Backend) => Promise<void>): Promise<void> {
+  await Promise.all(BACKENDS.map(does));
+}
+
+/** The service that hands what comes from the objects of a backend to their receiver. */
+export function taking(to: Receiver | Receivers): (request: MiniflareRequest) => Promise<Response> {
+  return (request) => (to instanceof Receiver ? to : to[request.url.endsWith("/kv") ? "kv" : "sqlite"]).take(request);
+}
+
 /** A running workerd with one test worker. */
 export interface World {
   readonly pid: number;
   readonly url: URL;
   /** Calls a method of an object, through the worker's default handler. Rejects with what the method threw. */
   call<R = unknown>(backend: Backend, name: string, method: string, ...args: unknown[]): Promise<R>;
-  /** Everything `onEvent` was told in this process. */
+  /** Everything `onEvent` was told in this process, of objects of either backend. */
   events(): Promise<Told[]>;
   /** SIGKILL, at once. Call `stop` before the folder is used again. */
   kill(): void;
@@ -159,7 +175,7 @@ export async function launch(options: MiniflareOptions): Promise<Launched> {
 }
 
 /** Starts `worker/box.ts` on a folder. `deploy` is what this version of the worker is told through its bindings. */
-export async function start(path: string, receiver: Receiver, deploy: { withoutSend?: boolean } = {}): Promise<World> {
+export async function start(path: string, receiver: Receiver | Receivers, deploy: { withoutSend?: boolean } = {}): Promise<World> {
   const { miniflare, pid, url } = await launch({
     name: "box",
     modules: true,
@@ -171,7 +187,7 @@ export async function start(path: string, receiver: Receiver, deploy: { withoutS
       KV: { className: CLASSES.kv, useSQLite: false },
     },
     bindings: { WITHOUT_SEND: deploy.withoutSend === true },
-    serviceBindings: { RECEIVER: (request: MiniflareRequest) => receiver.take(request) },
+    serviceBindings: { RECEIVER: taking(receiver) },
   } as MiniflareOptions);
   let gone: Promise<void> | undefined;
   const world: World = {
@@ -194,7 +210,7 @@ export async function start(path: string, receiver: Receiver, deploy: { withoutS
       return gone;
     },
   };
-  receiver.kill = () => world.kill();
+  for (const one of receiver instanceof Receiver ? [receiver] : Object.values(receiver)) one.kill = () => world.kill();
   worlds.add(world);
   return world;
 }

@@ -78,11 +78,12 @@ describe.concurrent.each(BACKENDS)("a log on a %s-backed object", (backend) => {
       while (followers.length < TAILS) followers.push(await tail(`${backend}/relayed/${relayed}`, stop.signal));
       const held = await tail(`${backend}/direct/${direct}`, stop.signal);
       await until(() => [held, ...followers].every(({ seen }) => seen.length === 1));
-      expect([await starts(relayed), await starts(direct)]).toEqual([1, 1]);
+      // A busy machine takes long for a hundred: until they are all there, either object may have been sent to sleep and started again.
+      const [before, beside] = [await starts(relayed), await starts(direct)];
 
       // Asking whether it is still there would keep it there: so longer and longer, until it has started again.
       let n = 1;
-      for (let waits = 1; (await starts(relayed)) === 1; waits++) {
+      for (let waits = 1; (await starts(relayed)) === before; waits++) {
         await sleep(IDLE_MS * waits);
         n++;
         await Promise.all([relayed, direct].map((name) => put(name, n)));
@@ -91,7 +92,7 @@ describe.concurrent.each(BACKENDS)("a log on a %s-backed object", (backend) => {
       const all = Array.from({ length: n }, (_, i) => i + 1);
       for (const { seen } of [held, ...followers]) expect(seen).toEqual(all);
       // The object that serves its readers by itself has been in memory all the time.
-      expect([await starts(relayed), await starts(direct)]).toEqual([2, 1]);
+      expect(await starts(direct)).toBe(beside);
       // A crash takes the sockets with it: readers are sent away, and come again.
       await fetch(`${origin}/${backend}/crash/${relayed}`);
       await until(() => followers.every(({ isOver }) => isOver));

@@ -38,9 +38,11 @@ describe("the statistics in D1", () => {
     const ids: string[] = [];
     let batches = 0;
     let lost = 0;
-    const isOver = () => restaurant.kills >= KILLS;
+    const isKilled = () => restaurant.kills >= KILLS;
+    /** However the kills come to lie, some answer has been lost as well. */
+    const isOver = () => isKilled() && lost > 0;
     /** After some more bookings each time, so that every kill finds something new to count. */
-    const isDue = () => !isOver() && ids.length >= 4 * (restaurant.kills + 1);
+    const isDue = () => !isKilled() && ids.length >= 4 * (restaurant.kills + 1);
     restaurant.order = ({ by }) => {
       if (!by.startsWith("statistics")) return {};
       // Every second kill comes when D1 has committed and before the table knows, the others as they come. And some answers are lost.
@@ -50,8 +52,8 @@ describe("the statistics in D1", () => {
       return { fail };
     };
     const killing = (async () => {
-      while (!isOver()) {
-        await until(() => isDue() || isOver());
+      while (!isKilled()) {
+        await until(() => isDue() || isKilled());
         if (restaurant.kills % 2 === 1) await restaurant.killAndRestart();
         else await sleep(5);
       }
@@ -62,7 +64,6 @@ describe("the statistics in D1", () => {
     expectSound(settled);
     await expectFolded(restaurant, tables);
     expect(restaurant.kills).toBe(KILLS);
-    expect(lost).toBeGreaterThan(0);
     const counted = settled.statistics.reduce((sum, { locked, cancelled }) => sum + locked + cancelled, 0);
     expect(counted).toBeGreaterThan(KILLS);
   });

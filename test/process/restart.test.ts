@@ -1,6 +1,6 @@
 /** What is committed outlives the process, on the platform's own scheduler: alarms fire by themselves after a restart. */
 import { describe, expect, it } from "vitest";
-import { BACKENDS, folder, Receiver, range, start, until, type World } from "./harness.ts";
+import { BACKENDS, folder, onBoth, Receiver, range, receivers, start, until, type World } from "./harness.ts";
 
 /** The two ways in which workerd goes away here. */
 const ENDS: [string, (world: World) => Promise<void>][] = [
@@ -14,47 +14,59 @@ const ENDS: [string, (world: World) => Promise<void>][] = [
   ],
 ];
 
-describe.concurrent.each(BACKENDS)("restart (%s)", (backend) => {
+describe.concurrent("restart, on both backends", () => {
   it.each(ENDS)("delivers by itself after %s what was pending, and goes on numbering", async (_, end) => {
     const path = folder();
-    const receiver = new Receiver();
-    receiver.order = () => "throw";
-    const first = await start(path, receiver);
-    await first.call(backend, "a", "put", 1, 40);
-    await until(() => receiver.calls.length > 0);
+    const takers = receivers();
+    for (const backend of BACKENDS) takers[backend].order = () => "throw";
+    const first = await start(path, takers);
+    await onBoth(async (backend) => {
+      await first.call(backend, "a", "put", 1, 40);
+      await until(() => takers[backend].calls.length > 0);
+    });
     await end(first);
 
-    receiver.order = () => "deliver";
-    const second = await start(path, receiver);
-    await until(() => receiver.delivered.length >= 40);
-    expect(receiver.delivered).toEqual(range(1, 40));
+    for (const backend of BACKENDS) takers[backend].order = () => "deliver";
+    const second = await start(path, takers);
+    await onBoth(async (backend) => {
+      const receiver = takers[backend];
+      await until(() => receiver.delivered.length >= 40);
+      expect([backend, receiver.delivered]).toEqual([backend, range(1, 40)]);
 
-    await second.call(backend, "a", "put", 41, 1);
-    await until(() => receiver.delivered.length >= 41);
-    const last = receiver.calls.at(-1)?.[0];
-    expect(last).toMatchObject({ sequence: 41, msg: { n: 41 } });
-    expect(new Set(receiver.calls.flat().map(({ source }) => source))).toHaveLength(1);
-    await until(async () => (await second.call(backend, "a", "nativeAlarm")) === null);
+      await second.call(backend, "a", "put", 41, 1);
+      await until(() => receiver.delivered.length >= 41);
+      const last = receiver.calls.at(-1)?.[0];
+      expect([backend, last]).toMatchObject([backend, { sequence: 41, msg: { n: 41 } }]);
+      expect([backend, new Set(receiver.calls.flat().map(({ source }) => source)).size]).toEqual([backend, 1]);
+      await until(async () => (await second.call(backend, "a", "nativeAlarm")) === null);
+    });
     await second.stop();
   });
 
   it("goes on numbering when the process ends with nothing pending", async () => {
     const path = folder();
-    const receiver = new Receiver();
-    const first = await start(path, receiver);
-    await first.call(backend, "a", "put", 1, 20);
-    await until(async () => (await first.call<{ pending: number }>(backend, "a", "stats")).pending === 0);
+    const takers = receivers();
+    const first = await start(path, takers);
+    await onBoth(async (backend) => {
+      await first.call(backend, "a", "put", 1, 20);
+      await until(async () => (await first.call<{ pending: number }>(backend, "a", "stats")).pending === 0);
+    });
     await first.stop();
 
-    const second = await start(path, receiver);
-    await second.call(backend, "a", "put", 21, 2);
-    await until(() => receiver.delivered.length >= 22);
-    expect(receiver.delivered).toEqual(range(1, 22));
-    expect(receiver.calls.flat().map(({ sequence }) => sequence)).toEqual(range(1, 22));
-    expect(new Set(receiver.calls.flat().map(({ id }) => id))).toHaveLength(22);
+    const second = await start(path, takers);
+    await onBoth(async (backend) => {
+      const receiver = takers[backend];
+      await second.call(backend, "a", "put", 21, 2);
+      await until(() => receiver.delivered.length >= 22);
+      expect([backend, receiver.delivered]).toEqual([backend, range(1, 22)]);
+      expect([backend, receiver.calls.flat().map(({ sequence }) => sequence)]).toEqual([backend, range(1, 22)]);
+      expect([backend, new Set(receiver.calls.flat().map(({ id }) => id)).size]).toEqual([backend, 22]);
+    });
     await second.stop();
   });
+});
 
+describe.concurrent.each(BACKENDS)("a SIGKILL during a send (%s)", (backend) => {
   it("delivers again what workerd was killed with in the middle of a send, under the same ids", async () => {
     const path = folder();
     const receiver = new Receiver();

@@ -2,8 +2,8 @@
 import { copyFileSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import type { MiniflareOptions, Request as MiniflareRequest } from "miniflare";
-import { type Backend, bundled, launch, type Receiver } from "./harness.ts";
+import type { MiniflareOptions } from "miniflare";
+import { type Backend, bundled, launch, type Receiver, type Receivers, taking } from "./harness.ts";
 
 export interface Standing extends AsyncDisposable {
   call<R = unknown>(backend: Backend, name: string, method: string, ...args: unknown[]): Promise<R>;
@@ -13,7 +13,7 @@ export interface Standing extends AsyncDisposable {
 
 export async function standing(
   path: string,
-  receiver: Receiver,
+  receiver: Receiver | Receivers,
   date: { compatibilityDate?: string; compatibilityFlags?: string[] } = {},
 ): Promise<Standing> {
   const { miniflare, pid, url } = await launch({
@@ -25,7 +25,7 @@ export async function standing(
     durableObjectsPersist: path,
     durableObjects: { SQLITE: { className: "SqliteBox", useSQLite: true }, KV: { className: "KvBox", useSQLite: false } },
     bindings: { WITHOUT_SEND: false },
-    serviceBindings: { RECEIVER: (request: MiniflareRequest) => receiver.take(request) },
+    serviceBindings: { RECEIVER: taking(receiver) },
   } as MiniflareOptions);
   return {
     async call<R>(backend: Backend, name: string, method: string, ...args: unknown[]): Promise<R> {

@@ -109,7 +109,8 @@ it(`tails that go on from their last cursor across ${KILLS} kills miss nothing a
   let isWriting = true;
   let next = 1;
   let answers = 0;
-  let breaks = 0;
+  /** How often each reader was broken off. */
+  const breaks = BACKENDS.flatMap(() => [0, 0, 0]);
   const acknowledged: Record<Backend, number[]> = { sqlite: [], kv: [] };
 
   async function write(backend: Backend): Promise<void> {
@@ -125,23 +126,25 @@ it(`tails that go on from their last cursor across ${KILLS} kills miss nothing a
       }
     }
   }
-  async function follow(tail: Tail): Promise<void> {
+  async function follow(tail: Tail, number: number): Promise<void> {
     while (!stop.signal.aborted) {
       await tail.read(world, stop.signal).catch(() => sleep(10));
-      breaks++;
+      breaks[number] = (breaks[number] ?? 0) + 1;
     }
   }
 
   const tails = Object.fromEntries(
     BACKENDS.map((backend) => [backend, [linesOf(backend), eventsOf(backend, "relayed"), eventsOf(backend, "direct")]]),
   ) as Record<Backend, Tail[]>;
-  const following = BACKENDS.flatMap((backend) => tails[backend].map(follow));
+  const following = BACKENDS.flatMap((backend) => tails[backend]).map(follow);
   const writing = BACKENDS.flatMap((backend) => Array.from({ length: WRITERS }, () => write(backend)));
   for (let kill = 0; kill < KILLS; kill++) {
     const wanted = answers + 1 + Math.floor(random() * MOST_ANSWERS);
     await until(() => answers >= wanted);
     await world.kill();
     await world.open();
+    // A reader that is slow to see the end of one life must not meet the end of the next one as well.
+    await until(() => breaks.every((count) => count > kill));
   }
   isWriting = false;
   await Promise.all(writing);
@@ -156,7 +159,6 @@ it(`tails that go on from their last cursor across ${KILLS} kills miss nothing a
       expect(tail.seen).toEqual(read);
     }
   }
-  expect(breaks).toBeGreaterThanOrEqual(KILLS * 6);
   stop.abort();
   await Promise.all(following);
   await world.close();

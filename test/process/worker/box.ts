@@ -17,10 +17,14 @@ interface Message {
   text: string;
 }
 
-/** Everything `onEvent` was told in this isolate. */
-const events: OutboxEvent[] = [];
+type Backend = "sqlite" | "kv";
+
+/** Everything `onEvent` was told in this isolate, by objects of either backend. */
+const events: (OutboxEvent & { backend: Backend })[] = [];
 
 class Box extends DurableObject<Env> {
+  declare readonly backend: Backend;
+
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
     if (env.WITHOUT_SEND) (this as { sendMessages: unknown }).sendMessages = undefined;
@@ -94,7 +98,7 @@ class Box extends DurableObject<Env> {
 
   async sendMessages(messages: OutboxMessage<Message>[]): Promise<void> {
     const short = messages.map(({ msg, ...rest }) => ({ ...rest, msg: { n: msg.n } }));
-    const response = await this.env.RECEIVER.fetch("http://receiver/", { method: "POST", body: JSON.stringify(short) });
+    const response = await this.env.RECEIVER.fetch(`http://receiver/${this.backend}`, { method: "POST", body: JSON.stringify(short) });
     const order = await response.text();
     if (order === "throw") throw new Error("The destination is down.");
     if (order === "abort") this.ctx.abort("The run dies.");
@@ -111,12 +115,13 @@ function native(storage: DurableObjectStorage): DurableObjectStorage {
 }
 
 /** A wrapped box that counts how often the platform's alarm is set, below the outbox. */
-function box(): new (ctx: DurableObjectState, env: Env) => Box & { alarmsArmed: number } {
+function box(backend: Backend): new (ctx: DurableObjectState, env: Env) => Box & { alarmsArmed: number } {
   const Wrapped = withTransactionalOutbox(class extends Box {}, {
     retry: { minDelaySeconds: 0.1, maxDelaySeconds: 0.5, jitter: 0 },
-    onEvent: (event) => void events.push(event),
+    onEvent: (event) => void events.push({ ...event, backend }),
   });
   return class extends Wrapped {
+    override readonly backend = backend;
     alarmsArmed: number;
     constructor(ctx: DurableObjectState, env: Env) {
       const counter = { count: 0 };
@@ -133,8 +138,8 @@ function box(): new (ctx: DurableObjectState, env: Env) => Box & { alarmsArmed: 
   };
 }
 
-export class SqliteBox extends box() {}
-export class KvBox extends box() {}
+export class SqliteBox extends box("sqlite") {}
+export class KvBox extends box("kv") {}
 
 export default {
   /** `/events`, or `/<backend>/<object>/<method>` with the arguments as JSON. */
