@@ -3,7 +3,7 @@
 import { ENTRANTS } from "./contestants.ts";
 import { dollars } from "./dollars.ts";
 import { heading, printRates, printTargets, table } from "./report.ts";
-import type { Results } from "./results.ts";
+import type { Destinations, Distribution, Latency, Log, Results } from "./results.ts";
 
 export function printAll(results: Partial<Results>): void {
   const {
@@ -11,6 +11,12 @@ export function printAll(results: Partial<Results>): void {
     quick,
     puts,
     bursts = [],
+    deliveries = [],
+    steady,
+    destinations,
+    log,
+    commands,
+    distributions = [],
     latencies = [],
     operations = [],
     backlogs = [],
@@ -21,14 +27,12 @@ export function printAll(results: Partial<Results>): void {
   } = results;
   if (machine) heading(`workerd ${machine.workerd} on ${machine.cpus} × ${machine.model}`);
   if (quick) heading("a quick run: the numbers mean little");
-  for (const rates of [...(puts ? [puts] : []), ...bursts]) printRates(rates);
-  if (latencies.length > 0) {
-    heading("from commit to delivery, in milliseconds");
-    table(
-      ["", "load a second", "p50", "p95", "p99"],
-      latencies.map(({ entrant, load, p50, p95, p99 }) => [ENTRANTS[entrant], load, p50, p95, p99]),
-    );
-  }
+  for (const rates of [puts, ...bursts, ...deliveries, commands]) if (rates) printRates(rates);
+  if (steady) printSteady(steady);
+  if (destinations) printDestinations(destinations);
+  if (log) printLog(log);
+  if (distributions.length > 0) printDistributions(distributions);
+  printLatencies("from commit to delivery, in milliseconds", latencies);
   if (operations.length > 0) {
     heading("billed operations of a message, its state's row included");
     table(
@@ -77,4 +81,63 @@ export function printAll(results: Partial<Results>): void {
     );
   }
   if (targets && targets.length > 0) printTargets(targets);
+}
+
+function printLatencies(title: string, latencies: readonly Latency[]): void {
+  if (latencies.length === 0) return;
+  heading(title);
+  table(
+    ["", "load a second", "messages", "p50", "p95", "p99"],
+    latencies.map(({ entrant, load, count, p50, p95, p99 }) => [ENTRANTS[entrant], load, count, p50, p95, p99]),
+  );
+}
+
+function printSteady({ costs, latencies }: Results["steady"]): void {
+  heading("billed operations of a message at a steady rate, its state's row included");
+  table(
+    ["", "a second", "messages", "rows written", "rows read", "alarms set", "alarm runs"],
+    costs.map((each) => [
+      ...[ENTRANTS[each.entrant], each.perSecond, each.messages],
+      ...[each.rowsWritten, each.rowsRead, each.alarmsSet, each.alarmRuns],
+    ]),
+  );
+  printLatencies("from commit to delivery at a steady rate, in milliseconds", latencies);
+}
+
+function printDestinations({ counts, puts, bursts }: Destinations): void {
+  heading("billed operations of a message, by destinations, its state's row included");
+  table(
+    ["", "burst", "rows written", "alarms set", "alarm runs"],
+    counts.map((each) => [ENTRANTS[each.entrant], each.burst, each.rowsWritten, each.alarmsSet, each.alarmRuns]),
+  );
+  for (const rates of [puts, ...bursts]) printRates(rates);
+}
+
+function printLog({ readings, tail }: Log): void {
+  for (const { rates, rowsRead } of readings) {
+    printRates(rates);
+    console.log(
+      `  rows read for a message: ${Object.entries(rowsRead)
+        .map(([entrant, rows]) => `${entrant} ${rows.toFixed(3)}`)
+        .join(", ")}`,
+    );
+  }
+  printLatencies("from commit to the line of the tail, and to an immediate delivery, in milliseconds", tail);
+}
+
+function printDistributions(distributions: readonly Distribution[]): void {
+  heading("latencies of very many messages, in milliseconds");
+  table(
+    ["", "messages", "p50", "p90", "p99", "p99.9", "most"],
+    distributions.flatMap(({ entrant, messages, put, delivery }) =>
+      (
+        [
+          ["request to commit", put],
+          ["commit to delivery", delivery],
+        ] as const
+      ).flatMap(([what, times]) =>
+        times ? [[`${ENTRANTS[entrant]}, ${what}`, messages, times.p50, times.p90, times.p99, times.p999, times.most]] : [],
+      ),
+    ),
+  );
 }

@@ -47,6 +47,63 @@ export interface Operations {
   readonly alarmRuns: number;
 }
 
+/** The same, where messages come at a steady rate. */
+export interface Steady extends Omit<Operations, "burst"> {
+  readonly perSecond: number;
+  /** That were counted. */
+  readonly messages: number;
+}
+
+/** What one more message costs with so many destinations. */
+export interface Destinations {
+  readonly counts: readonly Operations[];
+  readonly puts: Rates;
+  readonly bursts: readonly Burst[];
+}
+
+/** A log that is read to its end, in pages. */
+export interface Reading {
+  readonly direction: "forward" | "backward";
+  /** One message in so many is of the type that was asked for; 1: all were wanted. */
+  readonly matching: number;
+  /** Messages that were found a second. */
+  readonly rates: Rates;
+  /** Rows that were read for each message that was found, counted. */
+  readonly rowsRead: Partial<Record<EntrantName, number>>;
+}
+
+export interface Log {
+  /** In the log. */
+  readonly messages: number;
+  readonly readings: readonly Reading[];
+  /** From the commit to the line of `tailStream()`, and to a delivery beside it. */
+  readonly tail: readonly Latency[];
+}
+
+/** A distribution of times, in milliseconds. */
+export interface Times {
+  readonly p50: number;
+  readonly p90: number;
+  readonly p99: number;
+  readonly p999: number;
+  readonly most: number;
+  /** How many were in each bucket of the histogram that has any: its upper bound, and the count. Ascending. */
+  readonly buckets: readonly (readonly [upTo: number, count: number])[];
+}
+
+/** Latencies of very many messages, from several objects at a steady rate. */
+export interface Distribution {
+  readonly entrant: EntrantName;
+  readonly messages: number;
+  readonly objects: number;
+  /** Of each object. */
+  readonly perSecond: number;
+  /** From the request to the commit. */
+  readonly put: Times;
+  /** From the commit to the delivery, of those that deliver. */
+  readonly delivery: Times | null;
+}
+
 /** What one more message costs while so many wait. */
 export interface Backlog {
   readonly pending: number;
@@ -113,6 +170,12 @@ export interface Results {
   readonly bursts: readonly Burst[];
   readonly latencies: readonly Latency[];
   readonly operations: readonly Operations[];
+  readonly deliveries: readonly Burst[];
+  readonly steady: { readonly costs: readonly Steady[]; readonly latencies: readonly Latency[] };
+  readonly destinations: Destinations;
+  readonly log: Log;
+  readonly commands: Rates;
+  readonly distributions: readonly Distribution[];
   readonly backlogs: readonly Backlog[];
   readonly recovery: Recovery;
   readonly startup: Startup;

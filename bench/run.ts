@@ -2,8 +2,9 @@
  * Measures what the outbox costs, against storage itself and against everything that one could pick instead.
  *
  *   npm run bench                  everything: some fifteen minutes; writes docs/performance.{json,svg,md}
+ *   npm run bench -- --million     the same, and the latencies of a million messages in place of some thousands: seventeen minutes more
  *   npm run bench -- --quick       a few seconds of each, to see that it works; writes nothing
- *   npm run bench -- --only puts,bursts,latency,operations,backlog,recovery,startup
+ *   npm run bench -- --only puts,bursts,deliveries,latency,steady,destinations,log,commands,distribution,operations,backlog,recovery,startup,size
  *
  * On a machine that does something else the numbers mean nothing: the ratios suffer less than the rates, and the counts not at all.
  */
@@ -11,36 +12,51 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { chart } from "./chart.ts";
-import { ENTRANTS, type EntrantName } from "./contestants.ts";
+import type { EntrantName } from "./contestants.ts";
 import { install } from "./install.ts";
 import { backlogs } from "./measures/backlog.ts";
-import { latencies } from "./measures/latency.ts";
+import { commands } from "./measures/commands.ts";
+import { destinations } from "./measures/destinations.ts";
+import { distribution } from "./measures/distribution.ts";
+import { latencies, steadyLatencies } from "./measures/latency.ts";
+import { log } from "./measures/log.ts";
 import { operations } from "./measures/operations.ts";
-import { burst, puts } from "./measures/rates.ts";
+import { burst, deliveries, puts } from "./measures/rates.ts";
 import { recovery } from "./measures/recovery.ts";
 import { sizes } from "./measures/size.ts";
 import { startup } from "./measures/startup.ts";
+import { steadyCosts } from "./measures/steady.ts";
 import { page } from "./page.ts";
 import { printAll } from "./print.ts";
-import type { Burst, Results } from "./results.ts";
-import { type Runtime, runtime, workerdVersion } from "./runtime.ts";
+import type { Burst, Distribution, Results } from "./results.ts";
+import { type Kind, type Runtime, runtime, workerdVersion } from "./runtime.ts";
 import { targets } from "./targets.ts";
 import type { Destination } from "./words.ts";
 
-const PARTS = ["puts", "bursts", "latency", "operations", "backlog", "recovery", "startup", "size"] as const;
+const PARTS = [
+  ...(["size", "operations", "steady", "puts", "bursts", "deliveries", "latency", "destinations", "log", "commands"] as const),
+  ...(["distribution", "startup", "recovery", "backlog"] as const),
+];
 type Part = (typeof PARTS)[number];
 
-const { values: options } = parseArgs({ options: { quick: { type: "boolean", default: false }, only: { type: "string" } } });
+const { values: options } = parseArgs({
+  options: { quick: { type: "boolean", default: false }, million: { type: "boolean", default: false }, only: { type: "string" } },
+});
 const { quick } = options;
 const parts = (options.only?.split(",") ?? PARTS) as Part[];
 for (const part of parts)
   if (!PARTS.includes(part)) throw new TypeError(`Expected --only to name some of ${PARTS.join(", ")}, got ${part}.`);
 
-const ALL = Object.keys(ENTRANTS) as EntrantName[];
-/** Those that deliver, and not only store. */
-const DELIVERING = ALL.filter((name) => name !== "RawState" && name !== "RawPair" && name !== "OursChecked");
 const PEERS: EntrantName[] = ["AgentQueue", "AgentSchedule", "ActorAlarm"];
 const OUTBOXES: EntrantName[] = ["HandKv", "HandSql", "Ours", "OursImmediate", "OursSync"];
+/** Those that deliver, and not only store. */
+const DELIVERING: EntrantName[] = ["DualWrite", ...OUTBOXES, ...PEERS];
+/** Those of which a steady rate shows something else than a burst. */
+const STEADY: EntrantName[] = ["HandKv", "HandSql", "Ours", "OursImmediate", "OursSettled"];
+/** Those whose messages wait for an alarm. */
+const WAITING: EntrantName[] = ["HandKv", "HandSql", "Ours", "OursSync"];
+const TIMED: EntrantName[] = ["RawState", "RawPair", "OursChecked", "OursValibot", "OursSettled", ...DELIVERING];
+const DISTRIBUTED: EntrantName[] = ["RawState", ...STEADY];
 /** What a peer can be asked for in reasonable time. */
 const LARGEST: Partial<Record<EntrantName, number>> = { AgentQueue: 1000, AgentSchedule: 1000, ActorAlarm: 1000 };
 /**
@@ -85,6 +101,12 @@ async function measure(): Promise<Partial<Results>> {
     found[name] = value;
     printAll({ [name]: value });
   };
+  const part = async (name: Part, work: () => Promise<void>): Promise<void> => {
+    if (!parts.includes(name)) return;
+    const begin = performance.now();
+    await work();
+    console.log(`\n${name}: ${((performance.now() - begin) / 1000).toFixed(1)} s`);
+  };
   add("quick", quick);
   add("machine", {
     cpus: cpus().length,
@@ -93,43 +115,97 @@ async function measure(): Promise<Partial<Results>> {
     node: process.version,
     date: new Date().toISOString().slice(0, 10),
   });
-  if (parts.includes("size")) add("sizes", await sizes());
-  if (parts.includes("operations")) {
+  await part("size", async () => add("sizes", await sizes()));
+  await part("operations", async () => {
     const bursts = quick ? [1, 100] : [1, 2, 10, 100, 1000, 10_000];
-    add("operations", await within(true, (runtime) => operations(runtime, DELIVERING, bursts, LARGEST, quick ? 1 : 20)));
-  }
-  await within(false, async (runtime) => {
-    if (parts.includes("puts")) {
-      const here = await puts(runtime, ["RawState", "RawPair", "OursChecked", ...OUTBOXES], "Ours", quick ? 100 : 1000, quick ? 5 : 200);
-      // What these leave behind takes them seconds to work off.
-      const peers = await puts(runtime, ["Ours", ...PEERS], "Ours", 100, quick ? 1 : 10);
-      add("puts", { ...here, rates: { ...peers.rates, ...here.rates }, ratios: { ...peers.ratios, ...here.ratios } });
-    }
-    if (parts.includes("bursts")) {
-      const bursts: Burst[] = [];
-      for (const [size, to, rounds, few, entrants] of BURSTS) {
-        const each = await burst(runtime, entrants, "Ours", size, to, quick ? few : rounds);
-        printAll({ bursts: [each] });
-        bursts.push(each);
-      }
-      found.bursts = bursts;
-    }
-    if (parts.includes("latency")) {
-      add("latencies", [
-        ...(await latencies(runtime, quick ? OUTBOXES : [...OUTBOXES, ...PEERS], 0, quick ? 0.2 : 10)),
-        ...(await latencies(runtime, OUTBOXES, quick ? 100 : 500, quick ? 0.2 : 10)),
-      ]);
-    }
+    const work = (runtime: Runtime) => operations(runtime, DELIVERING, bursts, LARGEST, quick ? 1 : 20);
+    add("operations", await within("Counted", DELIVERING, work));
   });
-  if (parts.includes("startup")) add("startup", await startup(quick ? 1 : 10));
-  if (parts.includes("recovery")) add("recovery", await recovery(quick ? 2000 : 100_000));
-  if (parts.includes("backlog")) add("backlogs", await backlogs(quick ? 10_000 : 1_000_000));
+  await part("steady", async () => add("steady", await steady()));
+  if ((["puts", "bursts", "deliveries", "latency", "distribution"] as const).some((name) => parts.includes(name))) {
+    await within("", TIMED, async (runtime) => {
+      await part("puts", async () => add("puts", await allPuts(runtime)));
+      await part("bursts", async () => {
+        found.bursts = await allBursts(runtime);
+      });
+      await part("deliveries", async () => {
+        const sizes = quick ? [1000] : [1000, 10_000];
+        const all: Burst[] = [];
+        for (const size of sizes) all.push(await deliveries(runtime, WAITING, "Ours", size, quick ? 2 : size > 1000 ? 15 : 60));
+        add("deliveries", all);
+      });
+      await part("latency", async () => {
+        add("latencies", [
+          ...(await latencies(runtime, quick ? OUTBOXES : [...OUTBOXES, ...PEERS], 0, quick ? 0.2 : 10)),
+          ...(await latencies(runtime, OUTBOXES, quick ? 100 : 500, quick ? 0.2 : 10)),
+        ]);
+      });
+      await part("distribution", async () => {
+        const all: Distribution[] = [];
+        for (const entrant of quick ? (["RawState", "OursImmediate"] as const) : DISTRIBUTED)
+          all.push(await distribution(runtime, entrant, countOf(entrant), 4, 250));
+        add("distributions", all);
+      });
+    });
+  }
+  await part("destinations", async () => add("destinations", await destinations(quick ? 1 : 40)));
+  await part("log", async () => add("log", await log(quick ? 1000 : 10_000, quick ? 2 : 60, quick ? 0.2 : 10)));
+  await part("commands", async () => {
+    const work = (runtime: Runtime) => commands(runtime, quick ? 50 : 200, quick ? 1 : 40);
+    add("commands", await within("", ["OursEvents", "OursEventsChecked"], work));
+  });
+  await part("startup", async () => add("startup", await startup(quick ? 1 : 10)));
+  await part("recovery", async () => add("recovery", await recovery(quick ? 2000 : 100_000)));
+  await part("backlog", async () => add("backlogs", await backlogs(quick ? 10_000 : 1_000_000)));
   add("targets", targets(found));
   return found;
 }
 
-async function within<R>(counted: boolean, work: (runtime: Runtime) => Promise<R>): Promise<R> {
-  const started = await runtime(counted);
+async function allPuts(runtime: Runtime): Promise<Results["puts"]> {
+  const entrants: EntrantName[] = ["RawState", "RawPair", "OursChecked", "OursValibot", ...OUTBOXES];
+  const here = await puts(runtime, entrants, "Ours", quick ? 100 : 1000, quick ? 5 : 200);
+  // What these leave behind takes them seconds to work off.
+  const peers = await puts(runtime, ["Ours", ...PEERS], "Ours", 100, quick ? 1 : 10);
+  return { ...here, rates: { ...peers.rates, ...here.rates }, ratios: { ...peers.ratios, ...here.ratios } };
+}
+
+async function allBursts(runtime: Runtime): Promise<Burst[]> {
+  const bursts: Burst[] = [];
+  for (const [size, to, rounds, few, entrants] of BURSTS) {
+    const each = await burst(runtime, entrants, "Ours", size, to, quick ? few : rounds);
+    printAll({ bursts: [each] });
+    bursts.push(each);
+  }
+  return bursts;
+}
+
+/** Rows by a clock that is moved on, latencies by the real one. */
+async function steady(): Promise<Results["steady"]> {
+  const counted: EntrantName[] = quick ? STEADY : ["DualWrite", ...STEADY, ...PEERS];
+  // An alarm that is set ahead rings every ten seconds.
+  const messages = (perSecond: number): number => (quick ? 40 : Math.max(100, perSecond * 10));
+  const rates = quick ? [1] : [0.1, 1, 10, 100];
+  const costs = await within("Paced", counted, (runtime) => steadyCosts(runtime, counted, rates, messages));
+  const latencies = await within("", STEADY, async (runtime) => {
+    if (quick) return steadyLatencies(runtime, STEADY, 10, 1, 2);
+    return [
+      ...(await steadyLatencies(runtime, STEADY, 0.1, 40, 3)),
+      ...(await steadyLatencies(runtime, STEADY, 1, 20, 15)),
+      ...(await steadyLatencies(runtime, STEADY, 10, 2, 150)),
+      ...(await steadyLatencies(runtime, STEADY, 100, 1, 1500)),
+    ];
+  });
+  return { costs, latencies };
+}
+
+/** Messages of a contestant whose latencies are shown as a distribution. */
+function countOf(entrant: EntrantName): number {
+  if (quick) return 400;
+  return options.million && entrant === "OursImmediate" ? 1_000_000 : 20_000;
+}
+
+async function within<R>(kind: Kind, entrants: readonly EntrantName[], work: (runtime: Runtime) => Promise<R>): Promise<R> {
+  const started = await runtime(kind, entrants);
   try {
     return await work(started);
   } finally {

@@ -19,27 +19,37 @@ const MAIN = "main";
 /** Those who need the frameworks' code. */
 const FRAMEWORKS = new Set<string>(["AgentQueue", "AgentSchedule", "ActorAlarm"] satisfies EntrantName[]);
 
+/** `Counted`: storage that counts what is billed, which takes time. `Paced`: that, and a clock that is moved on. */
+export type Kind = "" | "Counted" | "Paced";
+
+/** What only some of the classes can be asked for. */
+type Extra = "costs" | "settled" | "steady";
+
 export interface Runtime {
   readonly url: URL;
   /** One piece of work inside the object of a contestant: how long it took, in milliseconds. */
   work(entrant: EntrantName, job: JobName, count?: number, to?: Destination): Promise<number>;
-  /** The same, and what it answered. */
-  ask(entrant: EntrantName, job: JobName | "costs" | "settled", count?: number, to?: Destination): Promise<Response>;
+  /** The same, and what it answered. `to` is a number of milliseconds for a steady rate. */
+  ask(entrant: EntrantName, job: JobName | Extra, count?: number, to?: Destination | number, object?: string): Promise<Response>;
   dispose(): Promise<void>;
 }
 
 /**
  * Each contestant has an isolate of its own, so that none pays for another's garbage or for code that another has shaped.
  *
- * @param counted classes whose storage counts what is billed, for the counts alone: counting takes time
+ * @param entrants who takes part
  */
-export async function runtime(counted = false): Promise<Runtime> {
-  const [script, frameworks] = await Promise.all([bundle("worker/index.ts"), bundle("worker/frameworks.ts")]);
+export async function runtime(kind: Kind, entrants: readonly EntrantName[]): Promise<Runtime> {
+  const isPaced = kind === "Paced";
+  const [script, frameworks] = await Promise.all([
+    bundle(isPaced ? "worker/paced.ts" : "worker/index.ts"),
+    entrants.some((name) => FRAMEWORKS.has(name)) ? bundle(isPaced ? "worker/paced-frameworks.ts" : "worker/frameworks.ts") : "",
+  ]);
   const folder = mkdtempSync(join(tmpdir(), "outbox-bench-"));
   const common = { modules: true, compatibilityDate: COMPATIBILITY_DATE };
   const queueProducers = { QUEUE: "bench" };
   const SINK = { className: "Sink", useSQLite: true, scriptName: MAIN };
-  const bound = (name: string) => ({ className: (counted ? "Counted" : "") + name, useSQLite: true });
+  const bound = (name: string) => ({ className: kind + name, useSQLite: true });
   let log = "";
   const miniflare = new Miniflare({
     host: "127.0.0.1",
@@ -55,12 +65,12 @@ export async function runtime(counted = false): Promise<Runtime> {
         name: MAIN,
         script,
         durableObjects: {
-          ...Object.fromEntries(Object.keys(ENTRANTS).map((name) => [name, { ...bound(name), scriptName: name }])),
+          ...Object.fromEntries(entrants.map((name) => [name, { ...bound(name), scriptName: name }])),
           SINK: { className: "Sink", useSQLite: true },
         },
         queueConsumers: { bench: { maxBatchSize: 100, maxBatchTimeout: 0.05 } },
       },
-      ...Object.keys(ENTRANTS).map((name) => ({
+      ...entrants.map((name) => ({
         ...common,
         ...(FRAMEWORKS.has(name) ? { script: frameworks, compatibilityFlags: ["nodejs_compat"] } : { script }),
         name,
@@ -70,12 +80,12 @@ export async function runtime(counted = false): Promise<Runtime> {
     ],
   } as MiniflareOptions);
   const url = await miniflare.ready;
-  const ask: Runtime["ask"] = async (entrant, job, count = 0, to = "nothing") => {
-    const response = await fetch(new URL(`${entrant}/${job}/${count}/${to}`, url), { signal: AbortSignal.timeout(STUCK_MS) }).catch(
-      (cause: unknown) => {
-        throw new Error(`${ENTRANTS[entrant]}, ${job}: no answer. ${log}`, { cause });
-      },
-    );
+  const ask: Runtime["ask"] = async (entrant, job, count = 0, to = "nothing", object = "bench") => {
+    const response = await fetch(new URL(`${entrant}/${job}/${count}/${to}/${object}`, url), {
+      signal: AbortSignal.timeout(STUCK_MS),
+    }).catch((cause: unknown) => {
+      throw new Error(`${ENTRANTS[entrant]}, ${job}: no answer. ${log}`, { cause });
+    });
     if (!response.ok) throw new Error(`${ENTRANTS[entrant]}, ${job}: ${await response.text()}`);
     return response;
   };

@@ -1,11 +1,12 @@
 /** What is to be reached, and by how much it was. */
-import type { EntrantName } from "./contestants.ts";
+import { ENTRANTS, type EntrantName } from "./contestants.ts";
 import type { Operations, Results, Target } from "./results.ts";
 
 /** Of what was measured. */
-export function targets({ puts, bursts = [], latencies = [], operations = [], backlogs = [], startup }: Partial<Results>): Target[] {
+export function targets(results: Partial<Results>): Target[] {
+  const { puts, bursts = [], latencies = [], operations = [], backlogs = [], startup } = results;
   const found: Target[] = [];
-  const add = (name: string, value: number | undefined, is: Target["is"], limit: number, counted = false): void => {
+  const add: Add = (name, value, is, limit, counted = false) => {
     if (value === undefined || Number.isNaN(value)) return;
     found.push({ name, value, limit, is, met: is === "at least" ? value >= limit : value <= limit, counted });
   };
@@ -22,6 +23,7 @@ export function targets({ puts, bursts = [], latencies = [], operations = [], ba
     if (to !== "nothing" || !ratios.HandKv) continue;
     const limit = size >= 10_000 ? 1.1 : 1;
     add(`burst of ${size.toLocaleString("en")}, against hand-written, key-value`, ratios.HandKv.median, "at least", limit);
+    add(`burst of ${size.toLocaleString("en")}, against hand-written, SQL`, ratios.HandSql?.median, "at least", 1);
   }
   const peer = bursts.filter(({ ratios }) => ratios.AgentQueue).at(-1);
   add(`burst of ${peer?.size.toLocaleString("en")}, against the Agents SDK's queue()`, peer?.ratios.AgentQueue?.median, "at least", 20);
@@ -48,11 +50,57 @@ export function targets({ puts, bursts = [], latencies = [], operations = [], ba
   }
 
   add("storage reads of an idle wrapped object at its start", startup?.reads, "at most", 1, true);
+  steadyTargets(results, add);
+  destinationTargets(results, add);
+  logTargets(results, add);
   return found;
 }
 
-/** What is dear: rows written and alarms set, without the state's row, which every contestant pays for alike. A row read costs a thousandth. */
+type Add = (name: string, value: number | undefined, is: Target["is"], limit: number, counted?: boolean) => void;
+
+function steadyTargets({ steady: { costs = [] } = { costs: [], latencies: [] } }: Partial<Results>, add: Add): void {
+  const at = (entrant: EntrantName, perSecond: number): number | undefined => {
+    const found = costs.find((each) => each.entrant === entrant && each.perSecond === perSecond);
+    return found && dear(found);
+  };
+  add("rows and alarms of a message, one a second, immediate with settleWithinSeconds", at("OursSettled", 1), "at most", 1.25, true);
+  for (const perSecond of new Set(costs.map(({ perSecond }) => perSecond))) {
+    const hand = at("HandKv", perSecond) ?? Number.NaN;
+    for (const entrant of ["Ours", "OursImmediate", "OursSettled"] as const) {
+      const name = `billed operations at ${perSecond} a second, ${ENTRANTS[entrant].replace("this package, ", "")}, against hand-written`;
+      add(name, (at(entrant, perSecond) ?? Number.NaN) / hand, "at most", 1, true);
+    }
+  }
+}
+
+function destinationTargets({ destinations }: Partial<Results>, add: Add): void {
+  const at = (entrant: EntrantName, burst: number): Operations | undefined =>
+    destinations?.counts.find((each) => each.entrant === entrant && each.burst === burst);
+  const [one, ten] = [at("OursTo1", 100), at("OursTo10", 100)];
+  if (one && ten) add("rows of a message for each further destination, burst of 100", (dear(ten) - dear(one)) / 9, "at most", 0.02, true);
+  const five = at("OursTo5", 1);
+  add("rows of a message on an idle object, five destinations", five && five.rowsWritten - STATE, "at most", 2, true);
+  add("alarms set for it", five?.alarmsSet, "at most", 1, true);
+}
+
+function logTargets({ log, commands }: Partial<Results>, add: Add): void {
+  for (const { direction, matching, rowsRead } of log?.readings ?? []) {
+    const what = matching === 1 ? "" : `, of a type that one in ${matching} has`;
+    add(`rows read for a message of the log, ${direction}${what}`, rowsRead.OursLog, "at most", 2, true);
+  }
+  const unchecked = commands?.ratios.OursEventsChecked?.median;
+  add("event sourcing with a schema that accepts at once, against without", unchecked && 1 / unchecked, "at least", 0.97);
+}
+
+/** Every contestant pays for the state's row alike. */
+const STATE = 1;
+
+/** What is dear: rows written and alarms set, without the state's row. A row read costs a thousandth. */
+function dear({ rowsWritten, alarmsSet }: Pick<Operations, "rowsWritten" | "alarmsSet">): number {
+  return rowsWritten - STATE + alarmsSet;
+}
+
 function billed(operations: readonly Operations[], entrant: EntrantName, burst: number): number | undefined {
   const found = operations.find((each) => each.entrant === entrant && each.burst === burst);
-  return found && found.rowsWritten - 1 + found.alarmsSet;
+  return found && dear(found);
 }

@@ -3,8 +3,19 @@
 /** Where messages go: nowhere, to the local queue, or to another object. */
 export type Destination = "nothing" | "queue" | "object";
 
-/** `puts`: that many in sequence. `burst`: the same until the last has arrived. `one`: the put with this number. `clean`: until nothing waits. */
-export type JobName = "puts" | "burst" | "one" | "clean" | "arrivals";
+/**
+ * `puts`: that many in sequence. `rest`: until what they put has arrived. `burst`: both at once. `one`: the put with this number. `clean`: until nothing
+ * waits. `commands`: that many, of an aggregate. The others read a log to its end, which must give that many messages.
+ */
+export type JobName = "puts" | "rest" | "burst" | "one" | "clean" | "arrivals" | "commands" | ReadingName;
+
+/** Forwards or backwards, everything or one message in `MATCHING`. */
+export type ReadingName = "forward" | "backward" | "forwardSome" | "backwardSome";
+
+/** Of so many messages in a log one is of the type that is asked for. */
+export const MATCHING = 10;
+/** Messages of a page. */
+export const PAGE = 100;
 
 /** What was done to storage since the last look. */
 export interface Costs {

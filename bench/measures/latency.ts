@@ -39,17 +39,57 @@ export async function latencies(runtime: Runtime, entrants: readonly EntrantName
     }
   }
   progress("");
-  return [...found].map(([entrant, values]) => {
-    const [p50, p95, p99] = [quantile(values, 0.5), quantile(values, 0.95), quantile(values, 0.99)];
-    return { entrant, load, count: values.length, p50, p95, p99 };
-  });
+  return [...found].map(([entrant, values]) => latencyOf(entrant, load, values));
+}
+
+/**
+ * The same at rates at which a contestant could not have the machine for itself: all of them send in turn, each from several objects of which every
+ * one sends at that rate. A message of one meets at most the end of another one's.
+ *
+ * @param objects of each contestant
+ */
+export async function steadyLatencies(
+  runtime: Runtime,
+  entrants: readonly EntrantName[],
+  perSecond: number,
+  objects: number,
+  messages: number,
+): Promise<Latency[]> {
+  progress(`latency at ${perSecond} a second`);
+  const sources = await Promise.all(
+    Array.from({ length: objects * entrants.length }, async (_, place) => {
+      const [entrant, object] = [entrants[place % entrants.length] as EntrantName, `steady-${place}`];
+      return { entrant, object, arrivals: await arrivalsOf(runtime, entrant, object) };
+    }),
+  );
+  try {
+    const found = new Map<EntrantName, number[]>(entrants.map((entrant) => [entrant, []]));
+    // The first message of each object makes what it keeps.
+    const all = (messages + 1) * sources.length;
+    let nth = 0;
+    const one = async (): Promise<number> => {
+      const turn = Math.floor(nth / sources.length);
+      const { entrant, object, arrivals } = sources[nth++ % sources.length] as (typeof sources)[number];
+      const value = await latency(runtime, entrant, arrivals, object);
+      if (turn > 0) found.get(entrant)?.push(value);
+      return value;
+    };
+    await openLoop(one, perSecond * sources.length, (all / sources.length / perSecond) * 1000);
+    progress("");
+    return [...found].map(([entrant, values]) => latencyOf(entrant, perSecond, values));
+  } finally {
+    await Promise.all(sources.map(({ arrivals }) => arrivals.close()));
+  }
+}
+
+function latencyOf(entrant: EntrantName, load: number, values: readonly number[]): Latency {
+  const [p50, p95, p99] = [quantile(values, 0.5), quantile(values, 0.95), quantile(values, 0.99)];
+  return { entrant, load, count: values.length, p50, p95, p99 };
 }
 
 /** One turn of one contestant: ends when all of its messages have arrived and it has cleared them away. */
 async function oneTurn(runtime: Runtime, entrant: EntrantName, load: number, milliseconds: number): Promise<number[]> {
-  // Compressed, the lines would come when there are enough of them, and not when they are written.
-  const headers = { "accept-encoding": "identity" };
-  const arrivals = new Arrivals(entrant, await fetch(new URL(`${entrant}/arrivals`, runtime.url), { headers }));
+  const arrivals = await arrivalsOf(runtime, entrant);
   const one = (): Promise<number> => latency(runtime, entrant, arrivals);
   try {
     const values = await (load > 0 ? openLoop(one, load, milliseconds) : oneByOne(one, milliseconds));
@@ -88,10 +128,18 @@ async function openLoop(one: () => Promise<number>, load: number, milliseconds: 
   return Promise.all(values);
 }
 
-async function latency(runtime: Runtime, entrant: EntrantName, arrivals: Arrivals): Promise<number> {
+/** Opens the stream of what arrives from an object. */
+export async function arrivalsOf(runtime: Runtime, entrant: EntrantName, object = "bench"): Promise<Arrivals> {
+  // Compressed, the lines would come when there are enough of them, and not when they are written.
+  const headers = { "accept-encoding": "identity" };
+  return new Arrivals(entrant, await fetch(new URL(`${entrant}/arrivals/0/nothing/${object}`, runtime.url), { headers }));
+}
+
+/** Puts a message, and resolves to how long after the commit it arrives, in milliseconds. */
+export async function latency(runtime: Runtime, entrant: EntrantName, arrivals: Arrivals, object = "bench"): Promise<number> {
   const number = next++;
   const committed = async (): Promise<number> => {
-    const response = await runtime.ask(entrant, "one", number);
+    const response = await runtime.ask(entrant, "one", number, "nothing", object);
     const at = performance.now();
     // Read to its end, the connection is used again.
     await response.text();
@@ -103,7 +151,7 @@ async function latency(runtime: Runtime, entrant: EntrantName, arrivals: Arrival
 }
 
 /** The messages that arrive at the destination of a contestant, and when. */
-class Arrivals {
+export class Arrivals {
   readonly #waiting = new Map<number, { resolve(at: number): void; reject(error: Error): void }>();
   readonly #what: string;
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
@@ -142,7 +190,7 @@ class Arrivals {
       if (done) break;
       const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
       rest = lines.pop() ?? "";
-      for (const line of lines) this.#waiting.get(Number(line))?.resolve(at);
+      for (const line of lines) this.#waiting.get(numberOf(line))?.resolve(at);
     }
     this.#fail(undefined);
   }
@@ -151,6 +199,11 @@ class Arrivals {
   #fail(cause: unknown): void {
     for (const { reject } of this.#waiting.values()) reject(new Error(`${this.#what}: the stream of arrivals has ended.`, { cause }));
   }
+}
+
+/** The number of the message that a line is about: it, or the message as a log has it. */
+function numberOf(line: string): number {
+  return line.startsWith("{") ? (JSON.parse(line) as { msg: { data: { ordernr: number } } }).msg.data.ordernr : Number(line);
 }
 
 function pause(milliseconds: number): Promise<void> {

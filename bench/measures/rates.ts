@@ -10,7 +10,7 @@ const WARM_UP_ROUNDS = 30;
 const WARM_UP_SHARE = 1 / 3;
 
 /** What is left behind after each turn is cleared off the clock. */
-async function rates(
+export async function rates(
   runtime: Runtime,
   name: string,
   entrants: readonly EntrantName[],
@@ -19,11 +19,14 @@ async function rates(
   count: number,
   job: JobName,
   to: Destination,
+  /** Done before, and not measured. */
+  before?: JobName,
 ): Promise<Rates> {
   const found = new Map<EntrantName, number[]>(entrants.map((entrant) => [entrant, []]));
   for (let round = -Math.min(WARM_UP_ROUNDS, Math.ceil(rounds * WARM_UP_SHARE)); round < rounds; round++) {
     progress(`${name}: round ${Math.max(0, round + 1)} of ${rounds}`);
     for (const entrant of shuffled(entrants)) {
+      if (before) await runtime.work(entrant, before, count, to);
       const took = await runtime.work(entrant, job, count, to);
       if (round >= 0) found.get(entrant)?.push((count / took) * 1000);
       await runtime.work(entrant, "clean", 0, to);
@@ -65,4 +68,16 @@ export async function burst(
   const where = { nothing: "a destination that does nothing", queue: "a local queue", object: "another object" }[to];
   const name = `put to delivered, bursts of ${size.toLocaleString("en")} to ${where}`;
   return { ...(await rates(runtime, name, entrants, base, rounds, size, "burst", to)), to, size };
+}
+
+/** Delivery alone: so many messages wait, and the alarm rings. The clock begins when the puts have answered, a request before the first delivery. */
+export async function deliveries(
+  runtime: Runtime,
+  entrants: readonly EntrantName[],
+  base: EntrantName,
+  size: number,
+  rounds: number,
+): Promise<Burst> {
+  const name = `delivery alone, ${size.toLocaleString("en")} messages that wait`;
+  return { ...(await rates(runtime, name, entrants, base, rounds, size, "rest", "nothing", "puts")), to: "nothing", size };
 }

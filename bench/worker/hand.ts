@@ -40,6 +40,10 @@ export class HandKv extends DurableObject<Env> implements Contestant {
   job(name: JobName, count: number, to: Destination): Promise<ReadableStream | undefined> {
     return this.#work.job(name, count, to);
   }
+
+  override async fetch(): Promise<Response> {
+    return this.#work.connected();
+  }
 }
 
 /** With SQL. */
@@ -80,5 +84,9 @@ export class HandSql extends DurableObject<Env> implements Contestant {
 
   job(name: JobName, count: number, to: Destination): Promise<ReadableStream | undefined> {
     return this.#work.job(name, count, to);
+  }
+
+  override async fetch(): Promise<Response> {
+    return this.#work.connected();
   }
 }

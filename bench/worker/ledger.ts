@@ -7,11 +7,13 @@ const SOON_MS = 1000;
 /** How long nothing must have happened, in milliseconds. */
 const QUIET_MS = 10;
 
-type Class = new (ctx: DurableObjectState, env: never) => { alarm?(info?: AlarmInvocationInfo): unknown };
+export type Class = new (ctx: DurableObjectState, env: never) => { alarm?(info?: AlarmInvocationInfo): unknown };
+
+/** By object of a class that counts. */
+export const ledgers = new WeakMap<object, Ledger>();
 
 /** The class with a storage that counts. Own methods, defined before anybody else defines some above them. */
 export function counted<C extends Class>(cls: C): C {
-  const ledgers = new WeakMap<object, Ledger>();
   const Counting = class extends (cls as Class) {
     constructor(ctx: DurableObjectState, env: never) {
       const ledger = ledgerOf(ctx.storage);
@@ -45,7 +47,9 @@ export function counted<C extends Class>(cls: C): C {
   return Counting as unknown as C;
 }
 
-interface Ledger {
+export interface Ledger {
+  /** Grows with everything that is counted. */
+  sum(): number;
   /** A run of the alarm. */
   run(alarm: () => unknown): Promise<void>;
   take(): Costs;
@@ -124,6 +128,8 @@ function ledgerOf(storage: DurableObjectStorage): Ledger {
   const busy = async (): Promise<boolean> => running > 0 || ((await getAlarm()) ?? Number.POSITIVE_INFINITY) < Date.now() + SOON_MS;
   const sum = (): number => Object.values(costs).reduce((all, each) => all + each, cursors.size);
   return {
+    sum,
+
     async run(alarm) {
       costs.alarmRuns++;
       running++;
@@ -154,7 +160,7 @@ function ledgerOf(storage: DurableObjectStorage): Ledger {
 
 type Counting = (native: () => unknown, args: unknown[]) => unknown;
 
-function shadow(target: object, methods: Record<string, Counting>): void {
+export function shadow(target: object, methods: Record<string, Counting>): void {
   for (const [name, counting] of Object.entries(methods)) {
     const native = (target as Record<string, (...args: unknown[]) => unknown>)[name]?.bind(target);
     if (!native) throw new TypeError(`There is no ${name} to count.`);

@@ -1,5 +1,6 @@
-/** This package, in its three ways. */
+/** This package, in its ways to deliver and to check. */
 import { DurableObject } from "cloudflare:workers";
+import * as v from "valibot";
 import { type OutboxManager, type OutboxMessage, type StandardSchema, withTransactionalOutbox } from "../../src/index.ts";
 import type { Destination, JobName } from "../words.ts";
 import { type Contestant, type Env, KEY, type Message, message, state, Work } from "./work.ts";
@@ -20,6 +21,10 @@ abstract class Bare extends DurableObject<Env & { OUTBOX_MANAGER: OutboxManager<
 
   job(name: JobName, count: number, to: Destination): Promise<ReadableStream | undefined> {
     return this.#work.job(name, count, to);
+  }
+
+  override async fetch(): Promise<Response> {
+    return this.#work.connected();
   }
 }
 
@@ -44,5 +49,16 @@ const accepting: StandardSchema<Message, Message> = {
 export const OursChecked: typeof BareOurs = withTransactionalOutbox(class extends BareOurs {}, {
   messages: { order_created: accepting },
 });
+const created = v.object({
+  type: v.literal("order_created"),
+  data: v.object({ ordernr: v.number(), customer: v.string(), total: v.number() }),
+});
+/** With a schema of a library, which looks at each field. */
+export const OursValibot: typeof BareOurs = withTransactionalOutbox(class extends BareOurs {}, { messages: { order_created: created } });
 export const OursImmediate: typeof BareOurs = withTransactionalOutbox(class extends BareOurs {}, { dispatch: "immediate" });
+/** Deliveries are recorded with the next put, or so many seconds later. */
+export const OursSettled: typeof BareOurs = withTransactionalOutbox(class extends BareOurs {}, {
+  dispatch: "immediate",
+  settleWithinSeconds: 10,
+});
 export const OursSync: typeof BareOursSync = withTransactionalOutbox(class extends BareOursSync {});

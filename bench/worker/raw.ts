@@ -10,6 +10,10 @@ export class RawState extends DurableObject<Env> implements Contestant {
   job(name: JobName, count: number, to: Destination): Promise<ReadableStream | undefined> {
     return this.#work.job(name, count, to);
   }
+
+  override async fetch(): Promise<Response> {
+    return this.#work.connected();
+  }
 }
 
 /** The limit of the pattern: state and message in one put, under two keys, and one alarm for all. Nothing is delivered. */

@@ -2,6 +2,8 @@
 
 import type { Destination, JobName } from "../words.ts";
 
+const encoder = new TextEncoder();
+
 /** What every operation stores: about a hundred bytes of state. */
 export interface State {
   readonly status: string;
@@ -45,6 +47,8 @@ export interface Ways {
   one(n: number): Promise<unknown>;
   /** Whether nothing is left of what was announced. Absent where nothing ever is. */
   idle?(): Promise<boolean>;
+  /** How often each message is delivered. Default 1. */
+  copies?(): number;
 }
 
 /** The work of one contestant. */
@@ -56,7 +60,8 @@ export class Work {
   #expected = 0;
   #arrived = 0;
   #all: () => void = () => {};
-  #told: WritableStreamDefaultWriter<Uint8Array> | null = null;
+  #rest: Promise<void> = Promise.resolve();
+  #told: ((numbers: number[]) => void) | null = null;
 
   constructor(ctx: DurableObjectState, env: Env, ways: Ways) {
     this.#ctx = ctx;
@@ -69,6 +74,7 @@ export class Work {
     if (name === "arrivals") return this.#arrivals();
     if (name === "puts") await this.#puts(count);
     if (name === "burst") await this.#burst(count);
+    if (name === "rest") await this.#rest;
     if (name === "one") await this.#ways.one(count);
     if (name === "clean") while (!((await this.#ways.idle?.()) ?? true)) await scheduler.wait(1);
     return undefined;
@@ -79,6 +85,7 @@ export class Work {
    * begins after the measurement.
    */
   #puts(count: number): Promise<void> {
+    this.#expect(count);
     return this.#ctx.blockConcurrencyWhile(async () => {
       for (let n = 0; n < count; n++) await this.#ways.one(n);
     });
@@ -86,19 +93,43 @@ export class Work {
 
   /** The same puts, with delivery whenever the platform gives it a turn, until the last message has arrived. */
   async #burst(count: number): Promise<void> {
-    this.#expected = count;
+    this.#expect(count);
+    for (let n = 0; n < count; n++) await this.#ways.one(n);
+    await this.#rest;
+  }
+
+  #expect(count: number): void {
+    this.#expected = count * (this.#ways.copies?.() ?? 1);
     this.#arrived = 0;
-    const all = new Promise<void>((resolve) => {
+    this.#rest = new Promise<void>((resolve) => {
       this.#all = resolve;
     });
-    for (let n = 0; n < count; n++) await this.#ways.one(n);
-    await all;
+  }
+
+  /**
+   * A socket that takes the number of a message to put, and says which were committed and which arrived: `c` or `d`, then numbers. Unlike a stream it
+   * needs no answer for what has come, which would wait until all that was written is durable, as what it says does.
+   */
+  connected(): Response {
+    const [client, server] = Object.values(new WebSocketPair()) as [WebSocket, WebSocket];
+    server.accept();
+    this.#told = (numbers) => server.send(`d${numbers}`);
+    server.addEventListener("message", ({ data }) => {
+      const put = Promise.resolve(this.#ways.one(Number(data))).then(() => server.send(`c${data}`));
+      put.catch((error: unknown) => server.close(1011, String(error).slice(0, 100)));
+    });
+    server.addEventListener("close", () => {
+      this.#told = null;
+    });
+    return new Response(null, { status: 101, webSocket: client });
   }
 
   /** A line for each message that arrives, with its number. */
   #arrivals(): ReadableStream {
     const { readable, writable } = new IdentityTransformStream();
-    this.#told = writable.getWriter();
+    const writer = writable.getWriter();
+    // Not awaited: who listens must not slow down who sends.
+    this.#told = (numbers) => void writer.write(encoder.encode(`${numbers.join("\n")}\n`)).catch(() => {});
     return readable;
   }
 
@@ -110,8 +141,7 @@ export class Work {
       }
     }
     if (this.#to === "object") await this.#env.SINK.get(this.#env.SINK.idFromName("sink")).receive([...messages]);
-    // Not awaited: who listens must not slow down who sends.
-    this.#told?.write(new TextEncoder().encode(messages.map(({ data }) => `${data.ordernr}\n`).join(""))).catch(() => {});
+    this.#told?.(messages.map(({ data }) => data.ordernr));
     this.#arrived += messages.length;
     if (this.#arrived >= this.#expected) this.#all();
   }
