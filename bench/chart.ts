@@ -1,4 +1,5 @@
-/** The picture of a run: four charts in one SVG that needs nothing else. What was not measured is left out, never drawn as zero. */
+/** The picture of a run: six charts in one SVG that needs nothing else. What was not measured is left out, never drawn as zero. */
+import { distribution, steadyCosts } from "./chart-steady.ts";
 import { ENTRANTS, type EntrantName } from "./contestants.ts";
 import { short } from "./report.ts";
 import type { Burst, Operations, Results, Spread } from "./results.ts";
@@ -46,7 +47,9 @@ export function chart(results: Results): string {
   const rows: readonly (readonly (Drawn | undefined)[])[] = [
     [puts(results, at(0, HALF)), billed(results, at(HALF + GAP, HALF))],
     [bursts(results, at(0, WIDTH - 2 * PADDING))],
+    [steadyCosts(results, at(0, WIDTH - 2 * PADDING))],
     [latency(results, at(0, WIDTH - 2 * PADDING))],
+    [distribution(results, at(0, WIDTH - 2 * PADDING))],
   ];
   let y = 92;
   const drawn = rows.flatMap((row) => {
@@ -89,7 +92,7 @@ function description({ puts }: Results): string {
     const median = puts.rates[entrant]?.median;
     return known(median) ? [`${ENTRANTS[entrant]} ${short(median)}`] : [];
   });
-  return `Puts a second, billed operations of a message, messages a second from put to delivery by burst size, and latency, by contestant. Puts a second: ${rates.join("; ")}. All numbers are in the tables of docs/performance.md.`;
+  return `Puts a second, billed operations of a message, messages a second from put to delivery by burst size, billed operations by rate, latency, and its distribution, by contestant. Puts a second: ${rates.join("; ")}. All numbers are in the tables of docs/performance.md.`;
 }
 
 function legend(): string {

@@ -1,10 +1,11 @@
 /** The tables of docs/performance.md: each stands between two markers and is written anew by a run. The prose around them is left alone. */
 import { ENTRANTS, type EntrantName } from "./contestants.ts";
 import { dollars, PRICES } from "./dollars.ts";
+import { ALL, ascending, between, digits, escaped, known, named, table } from "./markdown.ts";
 import { short } from "./report.ts";
-import type { Burst, Operations, Results, Spread } from "./results.ts";
+import type { Burst, Operations, Results } from "./results.ts";
+import { deliveries, destinations, distribution, log, schemas, steady } from "./sections.ts";
 
-const ALL = Object.keys(ENTRANTS) as EntrantName[];
 const DESTINATIONS = [
   ["nothing", "To a destination that does nothing"],
   ["queue", "To a local queue"],
@@ -15,9 +16,15 @@ const SECTIONS: Record<string, (results: Results) => string> = {
   machine,
   puts,
   bursts,
+  deliveries,
   latency,
+  distribution,
   operations,
   dollars: costs,
+  steady,
+  destinations,
+  log,
+  schemas,
   backlog,
   recovery,
   startup,
@@ -173,39 +180,4 @@ function targets({ targets }: Results): string {
     met ? "met" : "**missed**",
   ]);
   return table(["", "reached", "target", "how", "result"], rows);
-}
-
-/** The first column is a title, the others are numbers. */
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const rule = head.map((_, column) => (column === 0 ? "---" : "---:"));
-  return [head, rule, ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
-}
-
-function named(entrant: EntrantName): string {
-  const name = escaped(ENTRANTS[entrant]);
-  return entrant.startsWith("Ours") ? `**${name}**` : name;
-}
-
-function escaped(text: string): string {
-  return text.replace(/[|<\\]/g, "\\$&");
-}
-
-function between(spread: Spread | undefined): string {
-  return spread && known(spread.low) && known(spread.high) ? `${digits(spread.low)} – ${digits(spread.high)}` : "";
-}
-
-/** As `short`, with a third decimal for what is small: a large burst shares its few alarms. */
-function digits(value: number | undefined): string {
-  if (!known(value)) return "–";
-  if (value > 0 && value < 0.0005) return "&lt;0.001";
-  return value !== 0 && Math.abs(value) < 0.1 ? value.toFixed(3) : short(value);
-}
-
-function ascending(values: readonly number[]): number[] {
-  return [...new Set(values)].sort((a, b) => a - b);
-}
-
-/** JSON has no NaN: what was read back from a file is null there. */
-function known(value: number | null | undefined): value is number {
-  return Number.isFinite(value);
 }
