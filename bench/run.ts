@@ -148,7 +148,7 @@ async function measure(): Promise<Partial<Results>> {
       });
     });
   }
-  await part("destinations", async () => add("destinations", await destinations(quick ? 1 : 40)));
+  await part("destinations", async () => add("destinations", await (quick ? destinations(1, [100]) : destinations(40, [1, 100, 1000]))));
   await part("log", async () => add("log", await log(quick ? 1000 : 10_000, quick ? 2 : 60, quick ? 0.2 : 10)));
   await part("commands", async () => {
     const work = (runtime: Runtime) => commands(runtime, quick ? 50 : 200, quick ? 1 : 40);
