@@ -111,6 +111,7 @@ export interface Store {
  * @param abort resets the object, which begins again from what is stored: for a write that storage refuses, and that memory is ahead of
  * @param settings how long the id of a message that was delivered is remembered, and what is kept of the log
  * @param outboxAlarmLeft as in `Store`
+ * @param recorded the header that is made says what was delivered: nothing has to wake the object for that any more
  */
 export function storeOf(
   object: string,
@@ -120,6 +121,7 @@ export function storeOf(
   { idempotencySeconds, settleWithinSeconds, retain }: Pick<ClassSettings, "idempotencySeconds" | "settleWithinSeconds" | "retain">,
   now: () => number,
   outboxAlarmLeft: () => number,
+  recorded: () => void,
 ): Store {
   const memory = memoryOf(object);
   const header = headerOf(object);
@@ -275,7 +277,10 @@ export function storeOf(
 
     header() {
       for (const chore of store.chores) chore.look?.();
-      memory.settleAt = NEVER;
+      if (memory.settleAt < NEVER) {
+        memory.settleAt = NEVER;
+        recorded();
+      }
       const firing = store.wakes() ? 0 : store.outboxAlarmLeft();
       memory.outboxAlarmAtRest = firing;
       for (const reader of memory.readers) {

@@ -9,6 +9,26 @@ const LATER: Partial<Setting> = { parameters: 1, options: { dispatch: "immediate
 
 const FOUND: readonly (readonly [string, readonly Command[], Partial<Setting>?])[] = [
   [
+    "the object's own alarm is set as soon as a delivery is recorded, although the platform has lost the outbox's",
+    [{ do: "put", extra: {} }, { do: "lose alarm" }, { do: "wait", seconds: 0 }, { do: "own set", seconds: 100 }],
+    { backend: "sqlite", tempo: "split", parameters: 1, options: { dispatch: "immediate", settleWithinSeconds: 30 } },
+  ],
+  [
+    "another message is tried alone after a call whose time has ended because the clock was set ahead",
+    [
+      { do: "ask", steps: [{ step: "put", options: { key: "a", allowUnconfirmed: true } }] },
+      { do: "partial", count: 3 },
+      { do: "cancel", back: 0 },
+      { do: "delay answers", ms: 2000 },
+      { do: "burst", count: 17, extra: {} },
+      { do: "flush" },
+      { do: "wait", seconds: 10 },
+      { do: "jump", seconds: 3600 },
+      { do: "transaction", end: "return", through: "txn", extra: {} },
+    ],
+    { backend: "sqlite", tempo: "split", parameters: 1, options: { dispatch: "immediate" } },
+  ],
+  [
     "a message that is tried alone while the clock is set ahead comes again: its call has timed out",
     [
       { do: "partial", count: 2 },

@@ -3,6 +3,14 @@ import { crashes, type Mutation, model, runtime, stories } from "./mutation.ts";
 
 export const SETTLE: readonly Mutation[] = [
   {
+    name: "leaves in memory a wake-up for what is recorded",
+    file: "storage/store.ts",
+    within: "storeOf",
+    find: "recorded();",
+    replace: "",
+    finders: [model("found", "set as soon as a delivery is recorded")],
+  },
+  {
     name: "records later what a paused destination had in hand",
     file: "subscription/settling.ts",
     within: "settle",

@@ -129,6 +129,8 @@ function order(story: Story): string[] {
     // As good as seen.
     if (happening.type === "crash" && happening.alone) seen.add(happening.alone);
     if (happening.type === "redrive") for (const label of happening.labels) redriven.add(label);
+    // Also a call that the destination has taken, and that was over too late.
+    if (happening.type === "failed") failed = true;
     if (happening.type === "send" || happening.type === "clock") {
       for (const { label, expires = 0, since = 0 } of expiring) if (since <= index && expires <= happening.at) expired.add(label);
     }
