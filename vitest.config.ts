@@ -2,6 +2,7 @@
 import { subscribe } from "node:diagnostics_channel";
 import { readdirSync } from "node:fs";
 import type { ClientRequest } from "node:http";
+import { availableParallelism } from "node:os";
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
 
 /**
@@ -15,6 +16,10 @@ const proof = VITE_PROOF === "1";
 const PATIENCE_MS = VITE_PATIENCE ? Number(VITE_PATIENCE) * 3000 : proof ? 3_600_000 : 240_000;
 /** The same for what comes before and after tests: it starts runtimes. */
 const PATIENCE = { testTimeout: PATIENCE_MS, hookTimeout: PATIENCE_MS };
+
+/** These tests wait for nothing: a process more than there are cores only costs its start. They are over before the others begin, which do wait. */
+const BUSY = { maxWorkers: Math.max(2, availableParallelism()), sequence: { groupOrder: 0 } };
+const WAITING = { sequence: { groupOrder: 1 } };
 
 /** The classes of a framework, as it has them and wrapped, each bound under its own name. */
 const bound = (names: string[], useSQLite: boolean) =>
@@ -74,6 +79,7 @@ const insideWorkerd = ({ cloudflareTest }: Plugin): TestProjectInlineConfigurati
       isolate: proof,
       globalSetup: "./test/support/quiet.ts",
       maxConcurrency: 50,
+      ...WAITING,
       ...PATIENCE,
     },
   },
@@ -100,6 +106,7 @@ const insideWorkerd = ({ cloudflareTest }: Plugin): TestProjectInlineConfigurati
       include: ["test/frameworks/**/*.test.ts"],
       globalSetup: "./test/support/quiet.ts",
       maxConcurrency: 20,
+      ...WAITING,
       ...PATIENCE,
       isolate: false,
     },
@@ -119,10 +126,10 @@ export default defineConfig({
     projects: [
       {
         // Pure functions, which share nothing.
-        test: { name: "unit", include: ["test/unit/**/*.test.ts"], ...PATIENCE, isolate: false },
+        test: { name: "unit", include: ["test/unit/**/*.test.ts"], ...BUSY, ...PATIENCE, isolate: false },
       },
       {
-        test: { name: "model", include: ["test/model/**/*.test.ts"], ...PATIENCE, isolate: false },
+        test: { name: "model", include: ["test/model/**/*.test.ts"], ...BUSY, ...PATIENCE, isolate: false },
       },
       {
         // As few processes as can be: each loads Miniflare, and bundles the workers.
@@ -130,6 +137,7 @@ export default defineConfig({
           name: "process",
           include: ["test/process/**/*.test.ts"],
           setupFiles: "./test/process/each-file.ts",
+          ...WAITING,
           ...PATIENCE,
           isolate: false,
         },

@@ -14,6 +14,8 @@ const SHARE = Number((import.meta as unknown as { env: Record<string, string | u
 
 /** A crash at one step in so many: at every one in the proof, and in the scenarios by turns elsewhere. */
 const STRIDE = size(6, 1);
+/** The same for the second crash. */
+const SECOND_STRIDE = size(4, 1);
 
 const counted = { single: 0, double: 0 };
 
@@ -81,7 +83,7 @@ async function enumerate(scenario: Scenario, choice: Choice, number: number): Pr
     if (seen.has(one.state)) continue;
     seen.add(one.state);
     if (seen.size % SHARE !== 1 % SHARE) continue;
-    for (let second = first + 1; ; second++) {
+    for (let second = first + 1 + (number % SECOND_STRIDE); ; second += SECOND_STRIDE) {
       const twice = { ...choice, crashAt: [first, second] };
       const two = await played(scenario, twice, known);
       expectWell(two, twice);

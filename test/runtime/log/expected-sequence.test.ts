@@ -23,10 +23,11 @@ onBothBackends("a write with expectedSequence", (backend) => {
 
   it("wins each number once, whoever tries", async () => {
     const stub = fresh(backend);
+    const WINS = 250;
     const wins = await inside(stub, async (_, outbox) => {
       const wins: number[] = [];
       const writer = async (name: number): Promise<void> => {
-        for (let tries = 0; tries < 250; tries++) {
+        for (let tries = 0; wins.length < WINS; tries++) {
           const expectedSequence = wins.length;
           await outbox.send({ name, tries }, { expectedSequence }).then(
             ({ sequence }) => wins.push(sequence),
@@ -38,7 +39,6 @@ onBothBackends("a write with expectedSequence", (backend) => {
       return wins;
     });
     expect(wins).toEqual(wins.map((_, i) => i + 1));
-    expect(wins.length).toBeGreaterThanOrEqual(200);
   });
 
   it("of a known id returns the receipt of its message", async () => {
