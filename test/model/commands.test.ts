@@ -10,6 +10,8 @@ import { Story } from "./story.ts";
 /** Set VITE_SEED (and VITE_PATH) to what a failed run has printed, and it runs again; VITE_RUNS to another number of stories. */
 const given = (import.meta as unknown as { env: Record<string, string | undefined> }).env;
 const path = given.VITE_PATH;
+/** Where tests are meant to fail, nobody reads what is printed of the story: it is not shrunk, which can take a minute. */
+const endOnFailure = given.VITE_PATIENCE !== undefined;
 const runs = Number(given.VITE_RUNS ?? size(400, 5000));
 console.log(`commands: VITE_SEED=${SEED} VITE_RUNS=${runs}`);
 
@@ -58,7 +60,7 @@ it("leave every invariant standing, whatever the story", async () => {
     const wrong = await wrongIn(choice, list);
     if (wrong.length > 0) throw new Error(wrong.join("\n"));
   });
-  const details = await fc.check(property, { seed: SEED, numRuns: runs, ...(path !== undefined && { path }) });
+  const details = await fc.check(property, { seed: SEED, numRuns: runs, endOnFailure, ...(path !== undefined && { path }) });
   if (!details.failed) return;
   const [choice, list = []] = details.counterexample ?? [];
   const steps = list.map((command) => `  ${JSON.stringify(command)}`).join("\n");

@@ -26,7 +26,7 @@ export const DEAD: readonly Mutation[] = [
     within: "one",
     find: "call(letter, reader.name, txn)",
     replace: 'call(letter, "default", txn)',
-    finders: [model("readers", "each destination gets")],
+    finders: [model("readers-crash", "an upcaster fails for a message of a key")],
   },
   {
     name: "hands over what follows a message of its key whose upcaster fails, where that holds the key",

@@ -25,7 +25,7 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 const COPIED = ["src", "test", "example-worker", "package.json", "tsconfig.json", "vitest.config.ts", "wrangler.toml"];
 
 /** This many mutations are tried at a time, each in a copy of its own: some wait for what does not come, and leave a core to another. */
-const TOGETHER = 4;
+const TOGETHER = 6;
 
 interface Found {
   readonly finder: Finder;
