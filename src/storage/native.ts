@@ -30,9 +30,8 @@ export function inParts<T, R>(items: readonly T[], write: (part: T[]) => Promise
 
 /** Binds the methods of storage that `target` has: `ctx.storage`, its `kv`, or an open transaction. */
 export function bindNative<T extends object>(target: T): T {
-  return Object.fromEntries(
-    METHODS.map((name) => [name, (target as Record<string, CallableFunction | undefined>)[name]?.bind(target)]),
-  ) as T;
+  const methods = target as Record<string, CallableFunction | undefined>;
+  return Object.fromEntries(METHODS.filter((name) => methods[name]).map((name) => [name, methods[name]?.bind(target)])) as T;
 }
 
 /** Defines own methods that shadow those of the prototype, as if they were native: not enumerable. */

@@ -6,6 +6,10 @@ import { numbers } from "../support/batches.ts";
 import { again, declared, drained, eventually, fresh, inside, native, onBothBackends, type Stub, sent } from "../support/harness.ts";
 import { Box, options } from "../support/worker.ts";
 
+function throwing(): never {
+  throw new Error("storage.kv is for SQLite-backed objects");
+}
+
 onBothBackends("a put of one value", (backend) => {
   /** An object whose storage refuses to write a row while `refuses` says so. */
   function refusing(refuses: (key: string) => boolean): Stub {
@@ -65,6 +69,28 @@ onBothBackends("a put of one value", (backend) => {
     });
     await drained(again(stub));
     expect(sent(stub).map(({ msg }) => msg)).toEqual([...numbers(before), "last"]);
+  });
+
+  it.each<[string, PropertyDescriptor]>([
+    ["refuses storage.kv, as a KV-backed one may in production", { get: () => throwing() }],
+    ["has no storage.kv, as on older runtimes", { value: undefined }],
+  ])("is stored and delivered where the platform %s", async (_, kv) => {
+    const Wrapped = withTransactionalOutbox(class extends Box {}, options);
+    const stub = declared(
+      backend,
+      class extends Wrapped {
+        constructor(...args: ConstructorParameters<typeof Box>) {
+          Object.defineProperty(args[0].storage, "kv", { ...kv, configurable: true });
+          super(...args);
+        }
+      },
+    );
+    await inside(stub, async (_, outbox, { storage }) => {
+      await outbox.put("state", 1, "sent");
+      expect(await storage.get("state")).toBe(1);
+    });
+    await drained(stub);
+    expect(sent(stub).map(({ msg }) => msg)).toEqual(["sent"]);
   });
 
   if (backend.name !== "sqlite") return;
