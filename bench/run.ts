@@ -18,14 +18,14 @@ import { backlogs } from "./measures/backlog.ts";
 import { commands } from "./measures/commands.ts";
 import { destinations } from "./measures/destinations.ts";
 import { distribution } from "./measures/distribution.ts";
-import { latencies, steadyLatencies } from "./measures/latency.ts";
+import { latencies } from "./measures/latency.ts";
 import { log } from "./measures/log.ts";
 import { operations } from "./measures/operations.ts";
 import { burst, deliveries, puts } from "./measures/rates.ts";
 import { recovery } from "./measures/recovery.ts";
 import { sizes } from "./measures/size.ts";
 import { startup } from "./measures/startup.ts";
-import { steadyCosts } from "./measures/steady.ts";
+import { steadyCosts, steadyLatencies } from "./measures/steady.ts";
 import { page } from "./page.ts";
 import { printAll } from "./print.ts";
 import type { Burst, Distribution, Results } from "./results.ts";
@@ -131,7 +131,7 @@ async function measure(): Promise<Partial<Results>> {
       await part("deliveries", async () => {
         const sizes = quick ? [1000] : [1000, 10_000];
         const all: Burst[] = [];
-        for (const size of sizes) all.push(await deliveries(runtime, WAITING, "Ours", size, quick ? 2 : size > 1000 ? 15 : 60));
+        for (const size of sizes) all.push(await deliveries(runtime, WAITING, "Ours", size, quick ? 2 : size > 1000 ? 8 : 40));
         add("deliveries", all);
       });
       await part("latency", async () => {
@@ -148,10 +148,10 @@ async function measure(): Promise<Partial<Results>> {
       });
     });
   }
-  await part("destinations", async () => add("destinations", await (quick ? destinations(1, [100]) : destinations(40, [1, 100, 1000]))));
-  await part("log", async () => add("log", await log(quick ? 1000 : 10_000, quick ? 2 : 60, quick ? 0.2 : 10)));
+  await part("destinations", async () => add("destinations", await (quick ? destinations(1, [100]) : destinations(20, [1, 100, 1000]))));
+  await part("log", async () => add("log", await log(quick ? 1000 : 10_000, quick ? 2 : 30, quick ? 0.2 : 5)));
   await part("commands", async () => {
-    const work = (runtime: Runtime) => commands(runtime, quick ? 50 : 200, quick ? 1 : 40);
+    const work = (runtime: Runtime) => commands(runtime, quick ? 50 : 100, quick ? 1 : 20);
     add("commands", await within("", ["OursEvents", "OursEventsChecked"], work));
   });
   await part("startup", async () => add("startup", await startup(quick ? 1 : 10)));
@@ -182,18 +182,24 @@ async function allBursts(runtime: Runtime): Promise<Burst[]> {
 /** Rows by a clock that is moved on, latencies by the real one. */
 async function steady(): Promise<Results["steady"]> {
   const counted: EntrantName[] = quick ? STEADY : ["DualWrite", ...STEADY, ...PEERS];
-  // An alarm that is set ahead rings every ten seconds.
-  const messages = (perSecond: number): number => (quick ? 40 : Math.max(100, perSecond * 10));
+  // An alarm that is set ahead rings every ten seconds. For the others a message costs what the one before has cost.
+  const isAhead = (entrant: EntrantName): boolean => entrant === "OursImmediate" || entrant === "OursSettled";
+  const messages = (perSecond: number, entrant: EntrantName): number => {
+    if (quick) return 40;
+    return isAhead(entrant) ? Math.max(100, perSecond * 10) : 100;
+  };
   const rates = quick ? [1] : [0.1, 1, 10, 100];
   const costs = await within("Paced", counted, (runtime) => steadyCosts(runtime, counted, rates, messages));
   const latencies = await within("", STEADY, async (runtime) => {
     if (quick) return steadyLatencies(runtime, STEADY, 10, 1, 2);
-    return [
-      ...(await steadyLatencies(runtime, STEADY, 0.1, 40, 3)),
-      ...(await steadyLatencies(runtime, STEADY, 1, 20, 15)),
-      ...(await steadyLatencies(runtime, STEADY, 10, 2, 150)),
-      ...(await steadyLatencies(runtime, STEADY, 100, 1, 1500)),
+    const found = [
+      ...(await steadyLatencies(runtime, STEADY, 0.1, 40, 2)),
+      ...(await steadyLatencies(runtime, STEADY, 1, 20, 10)),
+      ...(await steadyLatencies(runtime, STEADY, 10, 2, 100)),
     ];
+    // One after the other: all at once would be too much.
+    for (const entrant of STEADY) found.push(...(await steadyLatencies(runtime, [entrant], 100, 1, 500)));
+    return found;
   });
   return { costs, latencies };
 }
@@ -201,7 +207,7 @@ async function steady(): Promise<Results["steady"]> {
 /** Messages of a contestant whose latencies are shown as a distribution. */
 function countOf(entrant: EntrantName): number {
   if (quick) return 400;
-  return options.million && entrant === "OursImmediate" ? 1_000_000 : 20_000;
+  return options.million && entrant === "OursImmediate" ? 1_000_000 : 10_000;
 }
 
 async function within<R>(kind: Kind, entrants: readonly EntrantName[], work: (runtime: Runtime) => Promise<R>): Promise<R> {

@@ -2,13 +2,13 @@
  * Latencies of very many messages. A request for each would cost more than what it measures: here each object has a socket, over which it is told to put, and
  * says when each message was committed, and when it was delivered.
  */
-import { once } from "node:events";
 import { setTimeout as pause } from "node:timers/promises";
 import { ENTRANTS, type EntrantName } from "../contestants.ts";
 import { Histogram } from "../histogram.ts";
 import { progress } from "../report.ts";
 import type { Distribution } from "../results.ts";
 import type { Runtime } from "../runtime.ts";
+import { socketTo } from "./socket.ts";
 
 /** Messages of each object before the first that counts, and their share of those that do. */
 const WARM_UP = 500;
@@ -39,9 +39,7 @@ export async function distribution(
     const work = Array.from({ length: objects }, async (_, nth) => {
       // Not all of them in the same millisecond.
       await pause((nth * 1000) / perSecond / objects);
-      const url = new URL(`${entrant}/socket/0/nothing/distribution-${nth}`, runtime.url);
-      url.protocol = "ws";
-      await ofOne(url, each, perSecond, put, hasDelivery ? delivery : null);
+      await ofOne(runtime, entrant, `distribution-${nth}`, each, perSecond, put, hasDelivery ? delivery : null);
     });
     await Promise.all(work);
   } finally {
@@ -52,29 +50,31 @@ export async function distribution(
 }
 
 /** The messages of one object: by the clock, whatever becomes of them. What is late is made up for. */
-async function ofOne(url: URL, count: number, perSecond: number, put: Histogram, delivery: Histogram | null): Promise<void> {
+async function ofOne(
+  runtime: Runtime,
+  entrant: EntrantName,
+  object: string,
+  count: number,
+  perSecond: number,
+  put: Histogram,
+  delivery: Histogram | null,
+): Promise<void> {
   const warmUp = Math.min(WARM_UP, Math.ceil(count * WARM_UP_SHARE));
   const all = warmUp + count;
   const [sent, committed, delivered] = [new Float64Array(all), new Float64Array(all), new Float64Array(all)];
   let missing = delivery ? 2 * all : all;
   let last = performance.now();
-  const socket = new WebSocket(url);
-  socket.addEventListener("message", ({ data }) => {
-    last = performance.now();
-    const isCommit = String(data).startsWith("c");
+  const socket = await socketTo(runtime, entrant, object, (isCommit, n, at) => {
+    last = at;
     const times = isCommit ? committed : delivered;
-    for (const text of String(data).slice(1).split(",")) {
-      const n = Number(text);
-      // What comes twice counts once.
-      if (!(n < all) || times[n] !== 0) continue;
-      times[n] = last;
-      missing--;
-      if (n < warmUp) continue;
-      if (isCommit) put.add(last - (sent[n] as number));
-      if (committed[n] && delivered[n]) delivery?.add((delivered[n] as number) - (committed[n] as number));
-    }
+    // What comes twice counts once.
+    if (!(n < all) || times[n] !== 0) return;
+    times[n] = at;
+    missing--;
+    if (n < warmUp) return;
+    if (isCommit) put.add(at - (sent[n] as number));
+    if (committed[n] && delivered[n]) delivery?.add((delivered[n] as number) - (committed[n] as number));
   });
-  await once(socket, "open");
   const begin = performance.now();
   for (let n = 0; n < all; ) {
     for (; n < all && begin + (n * 1000) / perSecond <= performance.now(); n++) {
@@ -86,7 +86,7 @@ async function ofOne(url: URL, count: number, perSecond: number, put: Histogram,
   while (missing > 0) {
     await pause(10);
     if (performance.now() - last > LOST_MS)
-      throw new Error(`${url.pathname}: ${missing} answers have not come within ${LOST_MS / 1000} s.`);
+      throw new Error(`${ENTRANTS[entrant]}: ${missing} answers have not come within ${LOST_MS / 1000} s.`);
   }
   socket.close();
 }

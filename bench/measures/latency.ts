@@ -42,47 +42,7 @@ export async function latencies(runtime: Runtime, entrants: readonly EntrantName
   return [...found].map(([entrant, values]) => latencyOf(entrant, load, values));
 }
 
-/**
- * The same at rates at which a contestant could not have the machine for itself: all of them send in turn, each from several objects of which every
- * one sends at that rate. A message of one meets at most the end of another one's.
- *
- * @param objects of each contestant
- */
-export async function steadyLatencies(
-  runtime: Runtime,
-  entrants: readonly EntrantName[],
-  perSecond: number,
-  objects: number,
-  messages: number,
-): Promise<Latency[]> {
-  progress(`latency at ${perSecond} a second`);
-  const sources = await Promise.all(
-    Array.from({ length: objects * entrants.length }, async (_, place) => {
-      const [entrant, object] = [entrants[place % entrants.length] as EntrantName, `steady-${place}`];
-      return { entrant, object, arrivals: await arrivalsOf(runtime, entrant, object) };
-    }),
-  );
-  try {
-    const found = new Map<EntrantName, number[]>(entrants.map((entrant) => [entrant, []]));
-    // The first message of each object makes what it keeps.
-    const all = (messages + 1) * sources.length;
-    let nth = 0;
-    const one = async (): Promise<number> => {
-      const turn = Math.floor(nth / sources.length);
-      const { entrant, object, arrivals } = sources[nth++ % sources.length] as (typeof sources)[number];
-      const value = await latency(runtime, entrant, arrivals, object);
-      if (turn > 0) found.get(entrant)?.push(value);
-      return value;
-    };
-    await openLoop(one, perSecond * sources.length, (all / sources.length / perSecond) * 1000);
-    progress("");
-    return [...found].map(([entrant, values]) => latencyOf(entrant, perSecond, values));
-  } finally {
-    await Promise.all(sources.map(({ arrivals }) => arrivals.close()));
-  }
-}
-
-function latencyOf(entrant: EntrantName, load: number, values: readonly number[]): Latency {
+export function latencyOf(entrant: EntrantName, load: number, values: readonly number[]): Latency {
   const [p50, p95, p99] = [quantile(values, 0.5), quantile(values, 0.95), quantile(values, 0.99)];
   return { entrant, load, count: values.length, p50, p95, p99 };
 }
@@ -111,7 +71,7 @@ async function oneByOne(one: () => Promise<number>, milliseconds: number): Promi
 }
 
 /** Requests by the clock, not by the answers. A timer that is late is made up for: on the whole it stays at so many a second. */
-async function openLoop(one: () => Promise<number>, load: number, milliseconds: number): Promise<number[]> {
+export async function openLoop(one: () => Promise<number>, load: number, milliseconds: number): Promise<number[]> {
   const values: Promise<number>[] = [];
   const begin = performance.now();
   const all = Math.max(1, Math.round((load * milliseconds) / 1000));
@@ -129,17 +89,17 @@ async function openLoop(one: () => Promise<number>, load: number, milliseconds: 
 }
 
 /** Opens the stream of what arrives from an object. */
-export async function arrivalsOf(runtime: Runtime, entrant: EntrantName, object = "bench"): Promise<Arrivals> {
+async function arrivalsOf(runtime: Runtime, entrant: EntrantName): Promise<Arrivals> {
   // Compressed, the lines would come when there are enough of them, and not when they are written.
   const headers = { "accept-encoding": "identity" };
-  return new Arrivals(entrant, await fetch(new URL(`${entrant}/arrivals/0/nothing/${object}`, runtime.url), { headers }));
+  return new Arrivals(entrant, await fetch(new URL(`${entrant}/arrivals`, runtime.url), { headers }));
 }
 
 /** Puts a message, and resolves to how long after the commit it arrives, in milliseconds. */
-export async function latency(runtime: Runtime, entrant: EntrantName, arrivals: Arrivals, object = "bench"): Promise<number> {
+async function latency(runtime: Runtime, entrant: EntrantName, arrivals: Arrivals): Promise<number> {
   const number = next++;
   const committed = async (): Promise<number> => {
-    const response = await runtime.ask(entrant, "one", number, "nothing", object);
+    const response = await runtime.ask(entrant, "one", number);
     const at = performance.now();
     // Read to its end, the connection is used again.
     await response.text();
@@ -151,7 +111,7 @@ export async function latency(runtime: Runtime, entrant: EntrantName, arrivals: 
 }
 
 /** The messages that arrive at the destination of a contestant, and when. */
-export class Arrivals {
+class Arrivals {
   readonly #waiting = new Map<number, { resolve(at: number): void; reject(error: Error): void }>();
   readonly #what: string;
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
