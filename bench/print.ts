@@ -18,6 +18,7 @@ export function printAll(results: Partial<Results>): void {
     commands,
     distributions = [],
     latencies = [],
+    wholes = [],
     operations = [],
     backlogs = [],
     recovery,
@@ -33,6 +34,7 @@ export function printAll(results: Partial<Results>): void {
   if (log) printLog(log);
   if (distributions.length > 0) printDistributions(distributions);
   printLatencies("from commit to delivery, in milliseconds", latencies);
+  printLatencies("from request to delivery, in milliseconds: the raw pair to its answer", wholes);
   if (operations.length > 0) {
     heading("billed operations of a message, its state's row included");
     table(

@@ -169,6 +169,8 @@ export interface Results {
   readonly puts: Rates;
   readonly bursts: readonly Burst[];
   readonly latencies: readonly Latency[];
+  /** From the request to the delivery, and of the raw pair to the answer. */
+  readonly wholes?: readonly Latency[];
   readonly operations: readonly Operations[];
   readonly deliveries: readonly Burst[];
   readonly steady: { readonly costs: readonly Steady[]; readonly latencies: readonly Latency[] };

@@ -26,6 +26,7 @@ import { recovery } from "./measures/recovery.ts";
 import { sizes } from "./measures/size.ts";
 import { startup } from "./measures/startup.ts";
 import { steadyCosts, steadyLatencies } from "./measures/steady.ts";
+import { wholes } from "./measures/whole.ts";
 import { page } from "./page.ts";
 import { printAll } from "./print.ts";
 import type { Burst, Distribution, Results } from "./results.ts";
@@ -139,6 +140,7 @@ async function measure(): Promise<Partial<Results>> {
           ...(await latencies(runtime, quick ? OUTBOXES : [...OUTBOXES, ...PEERS], 0, quick ? 0.2 : 10)),
           ...(await latencies(runtime, OUTBOXES, quick ? 100 : 500, quick ? 0.2 : 10)),
         ]);
+        add("wholes", await wholes(runtime, quick ? 100 : 500, quick ? 1 : 20));
       });
       await part("distribution", async () => {
         const all: Distribution[] = [];

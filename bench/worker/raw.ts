@@ -33,6 +33,10 @@ export class RawPair extends DurableObject<Env> implements Contestant {
     return this.#work.job(name, count, to);
   }
 
+  override async fetch(): Promise<Response> {
+    return this.#work.connected();
+  }
+
   override async alarm(): Promise<void> {}
 }
 
