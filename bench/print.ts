@@ -21,6 +21,7 @@ export function printAll(results: Partial<Results>): void {
     wholes = [],
     operations = [],
     backlogs = [],
+    memory,
     recovery,
     startup,
     sizes = [],
@@ -61,6 +62,10 @@ export function printAll(results: Partial<Results>): void {
         each.peakMiB,
       ]),
     );
+  }
+  if (memory) {
+    heading("the heap of an object's isolate, in MiB");
+    table(["waiting", "least", "most"], [[memory.pending.toLocaleString("en"), memory.leastMiB, memory.mostMiB]]);
   }
   if (recovery) {
     const { pending, startMs, firstMs, allMs, lost } = recovery;

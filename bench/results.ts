@@ -116,6 +116,13 @@ export interface Backlog {
   readonly peakMiB: number;
 }
 
+/** The heap of an object's isolate while so many messages wait, in MiB: the least and the most that was seen, garbage included. */
+export interface Memory {
+  readonly pending: number;
+  readonly leastMiB: number;
+  readonly mostMiB: number;
+}
+
 /** From a SIGKILL to the first message, and to the last, in milliseconds; the start of the process is told apart. */
 export interface Recovery {
   readonly pending: number;
@@ -179,6 +186,7 @@ export interface Results {
   readonly commands: Rates;
   readonly distributions: readonly Distribution[];
   readonly backlogs: readonly Backlog[];
+  readonly memory?: Memory;
   readonly recovery: Recovery;
   readonly startup: Startup;
   readonly sizes: readonly Size[];

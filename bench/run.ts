@@ -4,7 +4,7 @@
  *   npm run bench                  everything: some fifteen minutes; writes docs/performance.{json,svg,md}
  *   npm run bench -- --million     the same, and the latencies of a million messages in place of some thousands: seventeen minutes more
  *   npm run bench -- --quick       a few seconds of each, to see that it works; writes nothing
- *   npm run bench -- --only puts,bursts,deliveries,latency,steady,destinations,log,commands,distribution,operations,backlog,recovery,startup,size
+ *   npm run bench -- --only puts,bursts,deliveries,latency,steady,destinations,log,commands,distribution,operations,memory,backlog,recovery,startup,size
  *
  * On a machine that does something else the numbers mean nothing: the ratios suffer less than the rates, and the counts not at all.
  */
@@ -20,6 +20,7 @@ import { destinations } from "./measures/destinations.ts";
 import { distribution } from "./measures/distribution.ts";
 import { latencies } from "./measures/latency.ts";
 import { log } from "./measures/log.ts";
+import { memory } from "./measures/memory.ts";
 import { operations } from "./measures/operations.ts";
 import { burst, deliveries, puts } from "./measures/rates.ts";
 import { recovery } from "./measures/recovery.ts";
@@ -36,7 +37,7 @@ import type { Destination } from "./words.ts";
 
 const PARTS = [
   ...(["size", "operations", "steady", "puts", "bursts", "deliveries", "latency", "destinations", "log", "commands"] as const),
-  ...(["distribution", "startup", "recovery", "backlog"] as const),
+  ...(["distribution", "startup", "recovery", "memory", "backlog"] as const),
 ];
 type Part = (typeof PARTS)[number];
 
@@ -158,6 +159,14 @@ async function measure(): Promise<Partial<Results>> {
   });
   await part("startup", async () => add("startup", await startup(quick ? 1 : 10)));
   await part("recovery", async () => add("recovery", await recovery(quick ? 2000 : 100_000)));
+  await part("memory", async () => {
+    const started = await runtime("", ["Ours"], true);
+    try {
+      add("memory", await memory(started, quick ? 20_000 : 1_000_000));
+    } finally {
+      await started.dispose();
+    }
+  });
   await part("backlog", async () => add("backlogs", await backlogs(quick ? 10_000 : 1_000_000)));
   add("targets", targets(found));
   return found;

@@ -31,6 +31,8 @@ export interface Runtime {
   work(entrant: EntrantName, job: JobName, count?: number, to?: Destination): Promise<number>;
   /** The same, and what it answered. `to` is a number of milliseconds for a steady rate. */
   ask(entrant: EntrantName, job: JobName | Extra, count?: number, to?: Destination | number, object?: string): Promise<Response>;
+  /** Where its isolates can be inspected, if that was asked for. */
+  inspector(): Promise<URL>;
   dispose(): Promise<void>;
 }
 
@@ -38,8 +40,9 @@ export interface Runtime {
  * Each contestant has an isolate of its own, so that none pays for another's garbage or for code that another has shaped.
  *
  * @param entrants who takes part
+ * @param isInspected with an inspector, which makes it slower
  */
-export async function runtime(kind: Kind, entrants: readonly EntrantName[]): Promise<Runtime> {
+export async function runtime(kind: Kind, entrants: readonly EntrantName[], isInspected = false): Promise<Runtime> {
   const isPaced = kind === "Paced";
   const [script, frameworks] = await Promise.all([
     bundle(isPaced ? "worker/paced.ts" : "worker/index.ts"),
@@ -55,6 +58,7 @@ export async function runtime(kind: Kind, entrants: readonly EntrantName[]): Pro
     host: "127.0.0.1",
     cf: false,
     durableObjectsPersist: folder,
+    ...(isInspected && { inspectorPort: 0 }),
     // The frameworks say a lot. What was said last is told when something fails.
     handleRuntimeStdio(stdout, stderr) {
       for (const stream of [stdout, stderr]) stream.on("data", (text) => (log = `${log}${text}`.slice(-LOG_CHARACTERS)));
@@ -97,6 +101,7 @@ export async function runtime(kind: Kind, entrants: readonly EntrantName[]): Pro
       await (await ask(...args)).text();
       return performance.now() - begin;
     },
+    inspector: () => miniflare.getInspectorURL(),
     async dispose() {
       await miniflare.dispose();
       rmSync(folder, { recursive: true, force: true, maxRetries: 3 });

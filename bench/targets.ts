@@ -53,6 +53,9 @@ export function targets(results: Partial<Results>): Target[] {
     add(`time of a delivery ${of}`, many.microsecondsPerDelivery / few.microsecondsPerDelivery, "at most", 1.2);
   }
 
+  const { pending = 0, mostMiB } = results.memory ?? {};
+  add(`MiB of an object's heap with ${pending.toLocaleString("en")} waiting, garbage included`, mostMiB, "at most", 128);
+
   add("storage reads of an idle wrapped object at its start", startup?.reads, "at most", 1, true);
   steadyTargets(results, add);
   destinationTargets(results, add);

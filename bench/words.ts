@@ -5,9 +5,9 @@ export type Destination = "nothing" | "queue" | "object";
 
 /**
  * `puts`: that many in sequence. `rest`: until what they put has arrived. `burst`: both at once. `one`: the put with this number. `clean`: until nothing
- * waits. `commands`: that many, of an aggregate. The others read a log to its end, which must give that many messages.
+ * waits. `pause`: nothing is delivered from then on. `commands`: that many, of an aggregate. The others read a log to its end, which must give that many messages.
  */
-export type JobName = "puts" | "rest" | "burst" | "one" | "clean" | "arrivals" | "commands" | ReadingName;
+export type JobName = "puts" | "rest" | "burst" | "one" | "clean" | "pause" | "arrivals" | "commands" | ReadingName;
 
 /** Forwards or backwards, everything or one message in `MATCHING`. */
 export type ReadingName = "forward" | "backward" | "forwardSome" | "backwardSome";

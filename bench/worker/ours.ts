@@ -19,7 +19,8 @@ abstract class Bare extends DurableObject<Env & { OUTBOX_MANAGER: OutboxManager<
     await this.#work.deliver(messages.map(({ msg }) => msg));
   }
 
-  job(name: JobName, count: number, to: Destination): Promise<ReadableStream | undefined> {
+  async job(name: JobName, count: number, to: Destination): Promise<ReadableStream | undefined> {
+    if (name === "pause") await this.env.OUTBOX_MANAGER.pause();
     return this.#work.job(name, count, to);
   }
 
