@@ -143,8 +143,10 @@ describe.concurrent.each(BACKENDS)("destinations that are in trouble (%s)", (bac
       }
     }
     // What was new began with what the log still had, the same for both.
-    expect(receivers.taken("new").at(-1)).toBe(last);
-    expect(receivers.taken("new")).toEqual(receivers.taken("late"));
+    expect(receivers.taken("new")).toContain(last);
+    // But for what a slow machine has made too late, and that came again.
+    const [fresh, late] = ["new", "late"].map((name) => [...new Set(receivers.taken(name))]);
+    expect(fresh).toEqual(late);
     const { destinations } = await world.call<Stats>("stats");
     expect(Object.entries(destinations).filter(([, { dead }]) => dead > 0)).toEqual([["poisoned", expect.objectContaining({ dead: 1 })]]);
     await until(async () => {
