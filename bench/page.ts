@@ -3,7 +3,7 @@ import { ENTRANTS, type EntrantName } from "./contestants.ts";
 import { dollars, PRICES } from "./dollars.ts";
 import { ALL, ascending, between, digits, escaped, known, named, table } from "./markdown.ts";
 import { short } from "./report.ts";
-import type { Burst, Operations, Results } from "./results.ts";
+import type { Burst, Latency, Operations, Results } from "./results.ts";
 import { deliveries, destinations, distribution, log, schemas, steady } from "./sections.ts";
 
 const DESTINATIONS = [
@@ -89,7 +89,7 @@ function rateOf(measured: readonly Burst[], size: number, entrant: EntrantName):
   return digits(burst.rates[entrant]?.median) + (known(ratio) ? ` (${digits(ratio)})` : "");
 }
 
-function latency({ latencies }: Results): string {
+function latency({ latencies, wholes = [] }: Results): string {
   const loads = ascending(latencies.map(({ load }) => load));
   const head = loads.map((load) => `${load === 0 ? "one at a time" : `${short(load)} a second`}: p50 / p95 / p99`);
   const entrants = ALL.filter((entrant) => latencies.some((each) => each.entrant === entrant));
@@ -104,7 +104,14 @@ function latency({ latencies }: Results): string {
     const least = Math.min(...latencies.filter((each) => each.load === load).map(({ count }) => count));
     return `${short(least)} ${load === 0 ? "one at a time" : `at ${short(load)} a second`}`;
   });
-  return `${table(["milliseconds", ...head], rows)}\n\nMessages for each contestant, at least: ${counts.join(", ")}.`;
+  const shown = `${table(["milliseconds", ...head], rows)}\n\nMessages for each contestant, at least: ${counts.join(", ")}.`;
+  return wholes.length === 0 ? shown : `${shown}\n\n${whole(wholes)}`;
+}
+
+function whole(wholes: readonly Latency[]): string {
+  const rows = wholes.map(({ entrant, p50, p95, p99 }) => [named(entrant), ...[p50, p95, p99].map(digits)]);
+  const load = short(wholes[0]?.load ?? 0);
+  return `From the request to the delivery, and of the raw pair to its commit, at ${load} a second:\n\n${table(["milliseconds", "p50", "p95", "p99"], rows)}`;
 }
 
 function operations({ operations }: Results): string {
@@ -139,14 +146,17 @@ function byBurst<T extends { readonly entrant: EntrantName; readonly burst: numb
   return table([title, ...sizes.map((size) => (size === 1 ? "one message" : `burst of ${short(size)}`))], rows);
 }
 
-function backlog({ backlogs }: Results): string {
+function backlog({ backlogs, memory }: Results): string {
   const head = ["waiting", "rows a put", "rows a delivery", "reads a delivery", "µs a put", "µs a delivery", "peak MiB"];
   const rows = backlogs.map((each) => [
     short(each.pending),
     ...[each.rowsPerPut, each.rowsPerDelivery, each.readsPerDelivery].map(digits),
     ...[each.microsecondsPerPut, each.microsecondsPerDelivery, each.peakMiB].map(digits),
   ]);
-  return table(head, rows);
+  const heap = memory
+    ? `\n\nThe heap of the object's isolate, while ${short(memory.pending)} messages were put and waited, garbage included: at most ${digits(memory.mostMiB)} MiB.`
+    : "";
+  return table(head, rows) + heap;
 }
 
 function recovery({ recovery: { pending, startMs, firstMs, allMs, lost } }: Results): string {
