@@ -138,10 +138,10 @@ async function measure(): Promise<Partial<Results>> {
       });
       await part("latency", async () => {
         add("latencies", [
-          ...(await latencies(runtime, quick ? OUTBOXES : [...OUTBOXES, ...PEERS], 0, quick ? 0.2 : 10)),
-          ...(await latencies(runtime, OUTBOXES, quick ? 100 : 500, quick ? 0.2 : 10)),
+          ...(await latencies(runtime, quick ? OUTBOXES : [...OUTBOXES, ...PEERS], 0, quick ? 0.2 : 7)),
+          ...(await latencies(runtime, OUTBOXES, quick ? 100 : 500, quick ? 0.2 : 7)),
         ]);
-        add("wholes", await wholes(runtime, quick ? 100 : 500, quick ? 1 : 20));
+        add("wholes", await wholes(runtime, quick ? 100 : 500, quick ? 1 : 15));
       });
       await part("distribution", async () => {
         const all: Distribution[] = [];
