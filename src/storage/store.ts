@@ -80,6 +80,8 @@ export interface Store {
   readonly outboxAlarmLeft: () => number;
   /** The header as it should stand now. */
   header(): unknown;
+  /** How many have been made: one that is written later than a newer one has to be made again. */
+  headers: number;
   /** Writes the header: after a change to what only it holds. */
   saveHeader(): Promise<void>;
   /** Reads the next of a reader's rows from a key on, up to and with a number: none where there are no more that can be read. */
@@ -148,6 +150,7 @@ export function storeOf(
     closing: false,
     transactions: 0,
     rollbacks: 0,
+    headers: 0,
     retractions: 0,
     moves: new Moves(),
     unconfirmed: false,
@@ -276,6 +279,7 @@ export function storeOf(
     outboxAlarmLeft,
 
     header() {
+      store.headers++;
       for (const chore of store.chores) chore.look?.();
       if (memory.settleAt < NEVER) {
         memory.settleAt = NEVER;
@@ -295,7 +299,6 @@ export function storeOf(
 
     reading,
     unreadable: reading.unreadable,
-
     list: reading.list,
 
     async page({ prefix }, kind, start, last, limit = PAGE_ROWS) {
@@ -320,24 +323,22 @@ export function storeOf(
 
     write(rows) {
       const keys = Object.keys(rows);
-      const deleted = keys.filter((key) => rows[key] === undefined);
       const kept = Object.fromEntries(keys.filter((key) => rows[key] !== undefined).map((key) => [key, rows[key]]));
-      return watched(Promise.all([store.delete(deleted), store.put(kept)]));
+      return watched(Promise.all([store.delete(keys.filter((key) => rows[key] === undefined)), store.put(kept)]));
     },
 
     commit(change, waitMs = 0) {
       const rows: Record<string, unknown> = {};
-      const { key } = memory;
       try {
         change(rows);
-        const isAlone = rows[key] === HEADER_LAST && Object.keys(rows).length === 1;
+        const isAlone = rows[memory.key] === HEADER_LAST && Object.keys(rows).length === 1;
         if (isAlone && waitMs > 0) {
           memory.settleAt = Math.min(memory.settleAt, now() + waitMs);
           return Promise.resolve();
         }
         // What is written may rest on what the stored header does not know yet.
         const isBehind = memory.settleAt < NEVER && Object.keys(rows).length > 0;
-        if (rows[key] === HEADER_LAST || isBehind) rows[key] = store.header();
+        if (rows[memory.key] === HEADER_LAST || isBehind) rows[memory.key] = store.header();
         return store.write(rows);
       } catch (error) {
         abort(String(error));

@@ -19,7 +19,6 @@ import type { Eraser } from "./delete-all.js";
 import { checkKeyBytes, checkKvValue, KV_KEY_BYTES } from "./limits.js";
 import type { Put } from "./one-put.js";
 import { refusal } from "./refusal.js";
-import { writeSync } from "./sync.js";
 import type { Transactions } from "./transaction.js";
 
 /** Where so much of `maxPending` waits, an event says so; and again only after less than that has waited. */
@@ -242,16 +241,6 @@ export function puttingOf(
     return { position, receipt };
   }
 
-  /**
-   * Whether `storage.kv` writes it, in half the time of `storage.put`. Its calls write one row each, so nothing but the caller's value may be refused,
-   * and of several values the second may be. `storage.kv` knows no options, and what goes through a transaction must go through its `txn`.
-   */
-  function writesSync({ entries, keys, more, options, deleted, erased }: Put, found?: Found, replacement?: Replacement): boolean {
-    const isPlain = options === undefined && !deleted && !erased && !replacement && !found && more?.id === undefined;
-    if (!isPlain || !sqlite || store.open || parts.kv.put === undefined) return false;
-    return keys.length === 0 || (keys.length === 1 && entries[keys[0] as string] !== undefined);
-  }
-
   async function write(put: Put, found?: Found, replacement?: Replacement): Promise<unknown> {
     const { entries, keys, message, about, now, more, options, deleted, erased } = put;
     const first = isKnown(found) ? repeated(more, found) : undefined;
@@ -264,16 +253,18 @@ export function puttingOf(
       ? { position: 0, receipt: first }
       : append(entries, message, now, more, takers, replacement?.found ?? found, replacement?.isSecond);
     const { sequence } = receipt;
-    const isSync = !first && writesSync(put, found, replacement);
     const isLarge = keys.length > FEW_KEYS || replacement !== undefined;
     try {
-      if (!first && !isSync) entries[memory.key] = store.header();
+      if (!first) entries[memory.key] = store.header();
+      const { headers } = store;
       const existed = deleted && store.delete(deleted, options);
       // Should the put refuse at once, nobody waits for this one.
       existed?.catch(() => {});
       const cleared = gone.length > 0 ? store.delete(gone, options) : undefined;
       cleared?.catch(() => {});
-      const written = isSync ? writeSync(parts, entries, keys[0]) : (isLarge ? store : store.native).put(entries, options);
+      const written = (isLarge ? store : store.native).put(entries, options);
+      // A getter of a value has had the outbox write something: that was overwritten by the header that was made before.
+      if (store.headers !== headers) store.saveHeader();
       if (options?.allowUnconfirmed) store.unconfirmed = true;
       const armed = first || (!replacement && delivery.isClosed() && alarm.isSetFor(now)) ? undefined : wake();
       if (about && !first) emitAfterCommit({ type: "stored", sequence, ...about, id: receipt.id });
@@ -308,7 +299,9 @@ export function puttingOf(
     try {
       const rows: Record<string, unknown> = {};
       const { receipt } = append(rows, message, now, more, takers, found);
-      writeSync(parts, rows);
+      for (const key of Object.keys(rows)) kv.put(key, rows[key]);
+      // The header last: nothing else counts before it stands.
+      kv.put(memory.key, store.header());
       if (!delivery.isClosed() || !alarm.isSetFor(now)) void wake();
       if (listening) emitAfterCommit({ type: "stored", sequence: receipt.sequence, ...eventMessage(receipt.id, more?.key, msg) });
       watchRoom();

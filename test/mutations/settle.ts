@@ -70,8 +70,8 @@ export const SETTLE: readonly Mutation[] = [
     name: "records later what changes other rows",
     file: "storage/store.ts",
     within: "commit",
-    find: "rows[key] === HEADER_LAST && Object.keys(rows).length === 1",
-    replace: "rows[key] === HEADER_LAST",
+    find: "rows[memory.key] === HEADER_LAST && Object.keys(rows).length === 1",
+    replace: "rows[memory.key] === HEADER_LAST",
     finders: [model("settle"), stories],
   },
   {

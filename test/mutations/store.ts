@@ -13,30 +13,12 @@ export const STORE: readonly Mutation[] = [
     finders: [crashes("a put"), stories],
   },
   {
-    name: "goes on when storage refuses the header of a put whose state is written",
-    file: "write/sync.ts",
-    within: "writeSync",
-    find: "own(() => kv.put(memory.key, store.header()));",
-    replace: "kv.put(memory.key, store.header());",
-    finders: [runtime("row-by-row", "refuses the header")],
-  },
-  {
-    name: "writes a header that was made before a getter of the state put another message",
-    file: "write/sync.ts",
-    within: "writeSync",
-    find: "if (key !== undefined) kv.put(key, rows[key]);",
-    replace: `const header = store.header();
-  if (key !== undefined) kv.put(key, rows[key]);
-  if (key !== undefined) return own(() => kv.put(memory.key, header)) as undefined;`,
-    finders: [runtime("row-by-row", "getter")],
-  },
-  {
-    name: "writes a put with several values row by row",
+    name: "leaves above what a getter of the state has put the header that was made before",
     file: "write/put.ts",
-    within: "writesSync",
-    find: "(keys.length === 1 &&",
-    replace: "(keys.length <= FEW_KEYS &&",
-    finders: [runtime("refused", "state value")],
+    within: "write",
+    find: "if (store.headers !== headers) store.saveHeader();",
+    replace: "",
+    finders: [runtime("one-value", "getter of its value has put")],
   },
   {
     name: "arms the alarm after an await",

@@ -1,4 +1,4 @@
-/** G1 where a put is written row by row: what storage refuses of it, and what user code does between two of its rows. */
+/** G1 for a put of one value: what storage refuses of it, and what user code does while its value is read. */
 import { expect, it } from "vitest";
 import { withTransactionalOutbox } from "../../../src/index.ts";
 import { HEADER } from "../../../src/storage/rows.ts";
@@ -29,14 +29,6 @@ onBothBackends("a put of one value", (backend) => {
             return error ? Promise.reject(error) : put(...args);
           };
           Object.defineProperty(storage, "put", { value, configurable: true, writable: true });
-          const { kv } = storage;
-          const putSync = kv.put.bind(kv);
-          const sync: typeof putSync = (key, written) => {
-            const error = refusal(key);
-            if (error) throw error;
-            putSync(key, written);
-          };
-          Object.defineProperty(kv, "put", { value: sync, configurable: true, writable: true });
           super(...args);
         }
       },
@@ -44,7 +36,7 @@ onBothBackends("a put of one value", (backend) => {
   }
 
   it.each([
-    ["the header, once the state is written", 3, (key: string) => key === HEADER],
+    ["the header", 3, (key: string) => key === HEADER],
     ["the segment of a full header", 16, (key: string) => key.startsWith(HEADER.slice(0, -1)) && key !== HEADER],
   ])("leaves neither state nor message when storage refuses %s", async (_, before, refuses) => {
     let isFull = false;
@@ -93,9 +85,9 @@ onBothBackends("a put of one value", (backend) => {
     expect(sent(stub).map(({ msg }) => msg)).toEqual(["sent"]);
   });
 
-  if (backend.name !== "sqlite") return;
-
   it("keeps in the header what a getter of its value has put meanwhile, whichever of them closes a full one", async () => {
+    // Where values have a limit of their own, the value is read before its message has a number.
+    const two = backend.name === "kv" ? ["inner", "outer"] : ["outer", "inner"];
     for (const before of [0, 14, 15]) {
       const stub = fresh(backend);
       await inside(stub, async (_, outbox, state) => {
@@ -111,12 +103,33 @@ onBothBackends("a put of one value", (backend) => {
         await outbox.put("outer", value, "outer");
         await inner;
         const header = String(await native(state).get(HEADER));
-        expect(header).toContain('"inner"');
+        expect(header).toContain(`"${two[1]}"`);
         expect(await state.storage.get("outer")).toEqual({ part: "read" });
         await outbox.resume();
       });
       await drained(stub);
-      expect(sent(stub).map(({ msg }) => msg)).toEqual([...numbers(before), "outer", "inner"]);
+      expect(sent(stub).map(({ msg }) => msg)).toEqual([...numbers(before), ...two]);
     }
+  });
+
+  it("stores no message whose value is refused after a getter of it has put another", async () => {
+    const stub = fresh(backend);
+    await inside(stub, async (_, outbox, state) => {
+      await outbox.pause();
+      let inner: Promise<unknown> | undefined;
+      const value = {
+        get part() {
+          inner ??= outbox.put("inner", 1, "inner");
+          return () => {};
+        },
+      };
+      await expect(outbox.put("state", value, "refused")).rejects.toThrow();
+      await inner;
+      expect(String(await native(state).get(HEADER))).not.toContain('"refused"');
+      expect(await state.storage.get("state")).toBeUndefined();
+      await outbox.resume();
+    });
+    await drained(stub);
+    expect(sent(stub).map(({ msg }) => msg)).toEqual(["inner"]);
   });
 });
