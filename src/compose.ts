@@ -82,7 +82,7 @@ export function coreOf(ctx: DurableObjectState, chosen: ClassSettings | undefine
   const native = bindNative(ctx.storage);
   const timers = timersOf();
   const abort = (reason: string): void => ctx.abort(reason);
-  const recorded = (): void => alarm.relaxWake(delivery.nextWake());
+  const recorded = (): void => void wake();
   const store = storeOf(object, native, used.emit, abort, used, now, () => alarm.outboxAlarmLeft(), recorded);
   const alarm: AlarmSlot = alarmSlot(store, used.emit, timers, {
     handler: () => handlers?.own() ?? null,

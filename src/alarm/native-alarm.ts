@@ -235,7 +235,9 @@ export function nativeAlarmOf(
       const { ownAlarm } = memory;
       // An alarm that was set since the platform began its call takes the place of the call's repetition.
       const isRepeated = ownAlarm?.time === firingAt && ownAlarm.due === nativeAlarmAt;
-      native.platformWillRetry = isPlatforms && (nativeAlarmAt <= firingAt || nativeAlarmAt === NEVER || isRepeated);
+      // One that was set to an earlier time in place of the object's own, and that was not durable when the platform called for this.
+      const isReplaced = ownAlarm?.due === firingAt && nativeAlarmAt < firingAt;
+      native.platformWillRetry = isPlatforms && !isReplaced && (nativeAlarmAt <= firingAt || nativeAlarmAt === NEVER || isRepeated);
       if (native.platformWillRetry) state.nativeAlarmAt = NEVER;
       // Of the platform's own it is this one, also where the clock was set back since the one before.
       if (!isEarly) lastFiredAt = isPlatforms ? firingAt : Math.max(lastFiredAt, firingAt);

@@ -39,8 +39,6 @@ export interface AlarmSlot {
    * @param isForced set it although the platform would repeat its call: it gives up after seven, and does not know our delays
    */
   setWake(wakeAt: number, isForced?: boolean): Promise<void> | undefined;
-  /** Moves the outbox's wake-up to a later time, as far as memory goes: what is to be written names whose alarm is set. */
-  relaxWake(wakeAt: number): void;
   /** Whether the alarm is set already for something that is due at this time, as after every put of a burst but the first. */
   isSetFor(now: number): boolean;
   /** The time of the outbox's alarm that is firing, is still set, or may be called again, or 0. */
@@ -160,8 +158,6 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, host: AlarmH
       if (!set && wakeAt < NEVER) watch.checkAfter();
       return set;
     },
-
-    relaxWake: (wakeAt) => native.setWake(Math.max(memory.wakeAt, wakeAt)),
 
     outboxAlarmLeft: native.outboxAlarmLeft,
 

@@ -113,7 +113,7 @@ export interface Store {
  * @param abort resets the object, which begins again from what is stored: for a write that storage refuses, and that memory is ahead of
  * @param settings how long the id of a message that was delivered is remembered, and what is kept of the log
  * @param outboxAlarmLeft as in `Store`
- * @param recorded the header that is made says what was delivered: nothing has to wake the object for that any more
+ * @param recorded the header that is made says what was delivered: nothing has to wake the object for that any more, and what has to is set in this turn
  */
 export function storeOf(
   object: string,

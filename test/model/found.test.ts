@@ -9,6 +9,55 @@ const LATER: Partial<Setting> = { parameters: 1, options: { dispatch: "immediate
 
 const FOUND: readonly (readonly [string, readonly Command[], Partial<Setting>?])[] = [
   [
+    "the object's own alarm is set in the turn of the header that records the last delivery, whatever else that is written for",
+    [
+      { do: "own set", seconds: 1 },
+      {
+        do: "ask",
+        steps: [
+          { step: "put", options: {} },
+          { step: "own set", seconds: 100 },
+        ],
+      },
+      { do: "redrive one" },
+      { do: "crash in", steps: 4 },
+      { do: "ask in block", step: { step: "resume" } },
+    ],
+    { backend: "sqlite", tempo: "split", parameters: 1, seed: 1, options: { dispatch: "immediate", settleWithinSeconds: 1 } },
+  ],
+  [
+    "the object's own alarm is tried again that the platform called for while an earlier one was being committed in its place",
+    [
+      { do: "own throws" },
+      { do: "own set", seconds: 100 },
+      {
+        do: "transact openly",
+        steps: [{ step: "put", options: { delaySeconds: 30, expiresInSeconds: 2 } }],
+        end: "return",
+        through: "txn",
+      },
+      { do: "jump", seconds: 3600 },
+    ],
+    { backend: "sqlite", tempo: "split", parameters: 1, commits: "slow", seed: 1 },
+  ],
+  [
+    "what was handed over in an invocation without subrequests need not count as an attempt",
+    [
+      { do: "large" },
+      { do: "hang" },
+      { do: "flush" },
+      { do: "burst", count: 17, extra: {} },
+      { do: "wait", seconds: 3600 },
+      { do: "burst", count: 17, extra: {} },
+      { do: "wait", seconds: 3600 },
+      { do: "put", extra: { key: "a" } },
+      { do: "wait", seconds: 3 },
+      { do: "subrequests", limit: 1 },
+      { do: "remove", extra: { key: "a" } },
+    ],
+    { backend: "sqlite", tempo: "split", parameters: 1, alarms: "very late", seed: 1 },
+  ],
+  [
     "the object's own alarm is set as soon as a delivery is recorded, although the platform has lost the outbox's",
     [{ do: "put", extra: {} }, { do: "lose alarm" }, { do: "wait", seconds: 0 }, { do: "own set", seconds: 100 }],
     { backend: "sqlite", tempo: "split", parameters: 1, options: { dispatch: "immediate", settleWithinSeconds: 30 } },

@@ -3,6 +3,14 @@ import { crashes, type Mutation, model, runtime, stories } from "./mutation.ts";
 
 export const ALARMS: readonly Mutation[] = [
   {
+    name: "relies on the platform to repeat a call in whose place an earlier alarm was being committed",
+    file: "alarm/native-alarm.ts",
+    within: "began",
+    find: "isPlatforms && !isReplaced &&",
+    replace: "isPlatforms &&",
+    finders: [model("found", "an earlier one was being committed")],
+  },
+  {
     name: "sets an alarm at the millisecond of the one that fires",
     file: "alarm/native-alarm.ts",
     within: "sync",

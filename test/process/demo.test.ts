@@ -2,7 +2,7 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { type AddressInfo, createServer } from "node:net";
+import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
@@ -36,6 +36,15 @@ describe("npm run demo", () => {
   });
 });
 
+/** Listens on a port that no system hands out by itself: what else runs here could be given the next one at any moment. */
+async function listenBelow(server: Server): Promise<number> {
+  for (let port = 12_000 + (process.pid % 18_000); ; port += 2) {
+    server.listen(port, "127.0.0.1");
+    const isFree = await Promise.race([once(server, "listening").then(() => true), once(server, "error").then(() => false)]);
+    if (isFree) return port;
+  }
+}
+
 describe("npm start on a port that is taken", () => {
   let folder: string;
   const taken = createServer();
@@ -45,8 +54,7 @@ describe("npm start on a port that is taken", () => {
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "outbox-start-"));
-    await once(taken.listen(0, "127.0.0.1"), "listening");
-    const { port } = taken.address() as AddressInfo;
+    const port = await listenBelow(taken);
     const { scripts } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8"));
     const command = scripts.start.replace("8787", port).replace(".data", folder);
     const path = `${join(ROOT, "node_modules/.bin")}:${process.env.PATH}`;

@@ -272,6 +272,9 @@ function attempts({ happenings, promised }: Story): string[] {
       }
       sent.set(label, times);
     }
+    // Nothing has failed, so it need not count for what was not taken.
+    if (happening.spent)
+      for (const { label, accepted } of happening.messages) if (!accepted) hidden.set(label, (hidden.get(label) ?? 0) + 1);
     if (happening.hangs || happening.messages.some(({ accepted }) => !accepted))
       steps.add(Math.max(...happening.messages.map(({ label }) => label)));
     if (happening.hangs || happening.spent || happening.messages.every(({ accepted }) => !accepted)) inexact = index;
