@@ -322,9 +322,9 @@ export function storeOf(
     },
 
     write(rows) {
-      const keys = Object.keys(rows);
-      const kept = Object.fromEntries(keys.filter((key) => rows[key] !== undefined).map((key) => [key, rows[key]]));
-      return watched(Promise.all([store.delete(keys.filter((key) => rows[key] === undefined)), store.put(kept)]));
+      const kept = Object.fromEntries(Object.entries(rows).filter(([, value]) => value !== undefined));
+      // What is moved is put before it is deleted: should the isolate end between the two calls, it comes twice rather than never.
+      return watched(Promise.all([store.put(kept), store.delete(Object.keys(rows).filter((key) => rows[key] === undefined))]));
     },
 
     commit(change, waitMs = 0) {
