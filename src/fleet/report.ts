@@ -26,8 +26,13 @@ export interface FleetReportEntry {
 
 /** What the registry says to a report. */
 export interface FleetReceipt {
-  /** The version that it has now: a greater one than that of the report means that the report was ignored. */
+  /** The version that it has now. */
   readonly version: number;
+  /**
+   * The report was ignored, because its version is not greater than that. It may be the same one: an object that died before its version was durable, and
+   * whose clock was set back, gives it to another report.
+   */
+  readonly isIgnored?: true;
 }
 
 /** The shards of a registry, by default. */

@@ -208,8 +208,8 @@ export function reporterOf(core: Core, settings: FleetReportSettings, send: (rep
     while (store.open) await store.open;
     failures = 0;
     const { due: _, ...before } = state();
-    // The registry has a later one, of a clock that was ahead: the next report goes beyond that.
-    if (receipt.version > version) keep({ ...before, told: UNKNOWN, version: receipt.version, due: store.now() });
+    // The registry has a later one, of a clock that was ahead, or another one of this time: the next report goes beyond that.
+    if (receipt.isIgnored) keep({ ...before, told: UNKNOWN, version: receipt.version, due: store.now() });
     else keep({ ...before, told: signature, version });
     // Something has changed: what was stuck may not be so any more.
     const { stuck, look = NEVER } = state();

@@ -116,7 +116,7 @@ export function troubledOf(sql: SqlStorage, most: number): Troubled {
   return {
     report({ namespace, id, name, version, entries }, now) {
       const before = one<{ version: number; entries: string }>("SELECT version, entries FROM troubled WHERE id = ?", id);
-      if (before && before.version >= version) return { version: before.version };
+      if (before && before.version >= version) return { version: before.version, isIgnored: true };
       forget(now);
       const all = stored(entries, before ? (JSON.parse(before.entries) as Stored[]) : [], now);
       const score = Math.max(0, ...all.map(({ c }) => c));

@@ -593,6 +593,23 @@ const FOUND: readonly (readonly [string, readonly Command[], Partial<Setting>?])
     ],
     { commits: "slow", seed: 208, options: { dispatch: "immediate" } },
   ],
+  [
+    "a report with the version of one that arrived before the object died is sent again: the clock was set back to that very time",
+    [{ do: "pause" }, { do: "put", extra: {} }, { do: "crash in", steps: 4 }, { do: "wait", seconds: 3 }, { do: "jump", seconds: -3600 }],
+    { reports: true },
+  ],
+  [
+    "a report of what was found just now leaves when the header says that it is due, should the object die before the answer",
+    [
+      { do: "crash in", steps: 26 },
+      { do: "put", extra: {} },
+      { do: "evict" },
+      { do: "jump", seconds: 3600 },
+      { do: "wait", seconds: 3 },
+      { do: "transact", steps: [{ step: "cancel", back: 0 }], end: "return", through: "txn" },
+    ],
+    { parameters: 1, alarms: "late", commits: "slow", reports: true, options: { dispatch: "immediate" } },
+  ],
 ];
 
 // "$title" would cut titles short.

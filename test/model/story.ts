@@ -117,7 +117,7 @@ export class Story {
   constructor({ options = {}, parameters = 2, wrapping = "none", deadMessage = null, reports = false, ...choice }: Setting) {
     this.wrapper = new Wrapper(wrapping, this.wrong);
     this.dead = new DeadMessages(this, deadMessage);
-    this.registry = reports ? new Registry() : null;
+    this.registry = reports ? new Registry(() => this.world) : null;
     this.options = { ...OPTIONS, onEvent: (event) => this.#told(event), ...options };
     this.world = new World<Box>(choice, () => {
       this.batchSize = Math.max(this.batchSize, this.options.batchSize ?? 100);
