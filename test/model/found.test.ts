@@ -9,6 +9,14 @@ const LATER: Partial<Setting> = { parameters: 1, options: { dispatch: "immediate
 
 const FOUND: readonly (readonly [string, readonly Command[], Partial<Setting>?])[] = [
   [
+    "what stats() counts may be known as delivered a moment later, when it is listed",
+    [
+      { do: "put", extra: { key: "a" } },
+      { do: "beside", end: "return", ticks: 5, step: { step: "look" } },
+    ],
+    { backend: "sqlite", tempo: "split", parameters: 1, seed: 1, options: { dispatch: "immediate", settleWithinSeconds: 1 } },
+  ],
+  [
     "the object's own alarm is set in the turn of the header that records the last delivery, whatever else that is written for",
     [
       { do: "own set", seconds: 1 },
