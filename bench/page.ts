@@ -4,7 +4,7 @@ import { dollars, PRICES } from "./dollars.ts";
 import { ALL, ascending, between, digits, escaped, known, named, table } from "./markdown.ts";
 import { short } from "./report.ts";
 import type { Burst, Latency, Operations, Results } from "./results.ts";
-import { deliveries, destinations, distribution, log, schemas, steady } from "./sections.ts";
+import { deliveries, destinations, distribution, latencyTable, log, schemas, steady } from "./sections.ts";
 
 const DESTINATIONS = [
   ["nothing", "To a destination that does nothing"],
@@ -90,21 +90,7 @@ function rateOf(measured: readonly Burst[], size: number, entrant: EntrantName):
 }
 
 function latency({ latencies, wholes = [] }: Results): string {
-  const loads = ascending(latencies.map(({ load }) => load));
-  const head = loads.map((load) => `${load === 0 ? "one at a time" : `${short(load)} a second`}: p50 / p95 / p99`);
-  const entrants = ALL.filter((entrant) => latencies.some((each) => each.entrant === entrant));
-  const rows = entrants.map((entrant) => {
-    const cells = loads.map((load) => {
-      const found = latencies.find((each) => each.entrant === entrant && each.load === load);
-      return found ? [found.p50, found.p95, found.p99].map(digits).join(" / ") : "–";
-    });
-    return [named(entrant), ...cells];
-  });
-  const counts = loads.map((load) => {
-    const least = Math.min(...latencies.filter((each) => each.load === load).map(({ count }) => count));
-    return `${short(least)} ${load === 0 ? "one at a time" : `at ${short(load)} a second`}`;
-  });
-  const shown = `${table(["milliseconds", ...head], rows)}\n\nMessages for each contestant, at least: ${counts.join(", ")}.`;
+  const shown = latencyTable(latencies);
   return wholes.length === 0 ? shown : `${shown}\n\n${whole(wholes)}`;
 }
 

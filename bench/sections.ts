@@ -85,7 +85,7 @@ function rateAndRatio({ rates, ratios }: Rates, entrant: EntrantName): string {
   return digits(rates[entrant]?.median) + (known(ratio) ? ` (${digits(ratio)})` : "");
 }
 
-function latencyTable(latencies: readonly Latency[]): string {
+export function latencyTable(latencies: readonly Latency[]): string {
   const loads = ascending(latencies.map(({ load }) => load));
   const head = loads.map((load) => `${load === 0 ? "one at a time" : aSecond(load)}: p50 / p95 / p99`);
   const rows = ALL.filter((entrant) => latencies.some((each) => each.entrant === entrant)).map((entrant) => {
