@@ -55,7 +55,8 @@ export function queueOf(store: Store, reader: Reader): Queue {
   const { memory } = store;
   const { prefix } = reader;
   let last: Promise<unknown> = Promise.resolve();
-  let copied: Map<string, LaneState> | null = null;
+  /** The lanes as a commit changes them, by the rows that it writes. */
+  const copies = new WeakMap<Record<string, unknown>, Map<string, LaneState>>();
 
   const queue: Queue = {
     settled: 0,
@@ -84,7 +85,6 @@ export function queueOf(store: Store, reader: Reader): Queue {
 
     wakeLane(key, rows, hasRedriven) {
       setLane(key, 0, rows, hasRedriven);
-      copied = null;
     },
 
     rewriteChanged(entries, rows) {
@@ -122,14 +122,12 @@ export function queueOf(store: Store, reader: Reader): Queue {
       if (reader.blockedCount > 0 || reader.lanes.size === reader.heldKeys) return;
       for (const [key, { held }] of reader.lanes) if (!held) rows[laneKey(prefix, key)] = undefined;
       reader.lanes = new Map([...reader.lanes].filter(([, { held }]) => held));
-      copied = null;
     },
 
     release(key, rows) {
       const { held = 0 } = reader.lanes.get(key) ?? {};
       if (held === 0) return;
       setLane(key, 0, rows, undefined, held - 1);
-      copied = null;
       // The queue may have waited for room.
       if (reader.queuedCount > 0) reader.queueDueAt = 0;
       queue.endLanes(rows);
@@ -178,7 +176,6 @@ export function queueOf(store: Store, reader: Reader): Queue {
   ): void {
     queue.batch = null;
     queue.settled++;
-    copied = null;
     const now = store.now();
     const before = counts();
     const { held } = reader;
@@ -213,7 +210,6 @@ export function queueOf(store: Store, reader: Reader): Queue {
     if (reader.delayedCount + reader.blockedCount === 0) reader.oldestDelayedAt = reader.scheduledCount = 0;
     // Once nothing is wanted any more, the header says whose alarm stands or fires.
     if (save || changed || hasMoved || before !== counts() || (!store.wakes() && store.outboxAlarmLeft())) rows[memory.key] = HEADER_LAST;
-    copied = null;
   }
 
   /** What is left of the rows outside the log once messages have left them. */
@@ -273,10 +269,14 @@ export function queueOf(store: Store, reader: Reader): Queue {
     return kind === "k";
   }
 
-  /** The lanes as this turn may change them: copied once, so that code that holds the map of an earlier turn can put it back. */
-  function ownLanes(): Map<string, LaneState> {
-    if (reader.lanes !== copied) reader.lanes = copied = new Map(reader.lanes);
-    return copied as Map<string, LaneState>;
+  /** The lanes as the commit that writes these rows may change them: copied once for each, so that nothing that holds the map of an earlier one sees a change. */
+  function ownLanes(rows: Record<string, unknown>): Map<string, LaneState> {
+    const known = copies.get(rows);
+    if (known && known === reader.lanes) return known;
+    const own = new Map(reader.lanes);
+    copies.set(rows, own);
+    reader.lanes = own;
+    return own;
   }
 
   function setLane(
@@ -289,7 +289,7 @@ export function queueOf(store: Store, reader: Reader): Queue {
     if (reader.lanes.get(key)?.held) reader.heldKeys--;
     if (held > 0) reader.heldKeys++;
     const dueAt = held > 0 ? NEVER : due;
-    ownLanes().set(key, { due: dueAt, hasRedriven, ...(held > 0 && { held }) });
+    ownLanes(rows).set(key, { due: dueAt, hasRedriven, ...(held > 0 && { held }) });
     reader.delayedDueAt = Math.min(reader.delayedDueAt, dueAt);
     rows[laneKey(prefix, key)] = held > 0 ? [dueAt, hasRedriven, held] : hasRedriven ? [due] : due;
   }
@@ -304,7 +304,7 @@ export function queueOf(store: Store, reader: Reader): Queue {
     if (due > now) setLane(key, due, rows);
     else if (head || joined || !whole) reader.delayedDueAt = 0;
     else {
-      ownLanes().delete(key);
+      ownLanes(rows).delete(key);
       // What else was counted can't be read.
       if (reader.lanes.size === 0) reader.blockedCount = 0;
       rows[laneKey(prefix, key)] = undefined;

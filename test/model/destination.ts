@@ -97,7 +97,8 @@ export class Destination {
     const throws = await this.#serve(world, send, messages, delivery);
     this.#open.delete(send);
     this.under--;
-    if (!throws) this.#delivered(world, send);
+    // Also where it throws after it has acknowledged all.
+    if (!throws || send.messages.every(({ accepted }) => accepted)) this.#delivered(world, send);
     if (throws === "spent") throw new Error(SPENT, { cause: new Error("Too many subrequests by single Worker invocation.") });
     if (throws) throw Object.assign(new Error("the destination refuses"), throws === "pause" && { pause: true });
   }

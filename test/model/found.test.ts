@@ -9,6 +9,27 @@ const LATER: Partial<Setting> = { parameters: 1, options: { dispatch: "immediate
 
 const FOUND: readonly (readonly [string, readonly Command[], Partial<Setting>?])[] = [
   [
+    "a key that a dead letter holds is held again when the transaction that has deleted the letter is rolled back",
+    [
+      { do: "put", extra: { key: "a", delay: 1, expires: 2 } },
+      { do: "jump", seconds: 3600 },
+      { do: "put and unconfirmed", extra: { key: "a" } },
+      { do: "transact", steps: [{ step: "discard" }], end: "rollback", through: "txn" },
+    ],
+    { backend: "sqlite", tempo: "split", parameters: 1, seed: 1, deadMessage: "sends", options: { dispatch: "immediate", onDead: "hold" } },
+  ],
+  [
+    "what is acknowledged by a call that throws all the same may be recorded later",
+    [
+      { do: "ack", back: 0 },
+      { do: "burst", count: 2, extra: { key: "a" } },
+      { do: "put", extra: { delay: 1 } },
+      { do: "partial", count: 1 },
+      { do: "look" },
+    ],
+    { backend: "sqlite", tempo: "split", parameters: 2, seed: 1, options: { dispatch: "immediate", settleWithinSeconds: 30 } },
+  ],
+  [
     "what stats() counts may be known as delivered a moment later, when it is listed",
     [
       { do: "put", extra: { key: "a" } },

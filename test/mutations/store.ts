@@ -3,6 +3,14 @@ import { crashes, type Mutation, model, runtime, stories, unit } from "./mutatio
 
 export const STORE: readonly Mutation[] = [
   {
+    name: "changes in place the ordering keys that a transaction may put back",
+    file: "subscription/queue.ts",
+    within: "ownLanes",
+    find: "const known = copies.get(rows);",
+    replace: "const known = reader.lanes;",
+    finders: [model("found", "is held again when the transaction")],
+  },
+  {
     name: "writes state and message in two puts",
     file: "write/put.ts",
     within: "write",
