@@ -8,7 +8,7 @@ export const DELIVERY: readonly Mutation[] = [
     within: "movesOn",
     find: "!isRead || ",
     replace: "",
-    finders: [model("found", "what is being read to be handed over")],
+    finders: [runtime("while-read", "is due while its row is being read")],
   },
   {
     name: "acknowledges before it sends",
