@@ -3,6 +3,14 @@ import { crashes, type Mutation, model, runtime, stories, unit } from "./mutatio
 
 export const STORE: readonly Mutation[] = [
   {
+    name: "deletes what is moved before it is put",
+    file: "storage/store.ts",
+    within: "write",
+    find: "Promise.all([store.put(kept), store.delete(Object.keys(rows).filter((key) => rows[key] === undefined))])",
+    replace: "Promise.all([store.delete(Object.keys(rows).filter((key) => rows[key] === undefined)), store.put(kept)])",
+    finders: [runtime("redrive", "writes what it moves before")],
+  },
+  {
     name: "changes in place the ordering keys that a transaction may put back",
     file: "subscription/queue.ts",
     within: "ownLanes",

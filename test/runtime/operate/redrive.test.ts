@@ -1,10 +1,12 @@
 /** Redriving in steps: whatever the letters of one key take together, each row has its limit, each step is one commit, and others have their turn. */
 import { expect, it } from "vitest";
+import { withTransactionalOutbox } from "../../../src/index.ts";
 import { size, some } from "../../support/random.ts";
 import { boxWith, callsOf, numbers } from "../support/batches.ts";
 import {
   type Backend,
   crash,
+  declared,
   eventually,
   fresh,
   gate,
@@ -16,7 +18,7 @@ import {
   sent,
 } from "../support/harness.ts";
 import { deadOf, idle, listed, resumed, statsOf } from "../support/standing.ts";
-import { stageOf } from "../support/worker.ts";
+import { Box, options, stageOf } from "../support/worker.ts";
 
 const KV_VALUE_BYTES = 128 * 1024;
 
@@ -174,5 +176,35 @@ onBothBackends("redriving", (backend) => {
     });
     await resumed(stub);
     expect(seenBy(stub)).toEqual(numbers(40));
+  });
+
+  it("writes what it moves before it deletes it: should the isolate end between the two calls, a message comes twice rather than never", async () => {
+    const calls: string[] = [];
+    const Wrapped = withTransactionalOutbox(class extends Box {}, options);
+    const stub = declared(
+      backend,
+      class extends Wrapped {
+        constructor(...args: ConstructorParameters<typeof Box>) {
+          const { storage } = args[0];
+          for (const name of ["put", "delete"] as const) {
+            const call = storage[name].bind(storage) as (...args: unknown[]) => Promise<unknown>;
+            const value = (...given: unknown[]): Promise<unknown> => {
+              calls.push(name);
+              return call(...given);
+            };
+            Object.defineProperty(storage, name, { value, configurable: true, writable: true });
+          }
+          super(...args);
+        }
+      },
+    );
+    await deadLetters(backend, 2, 0, () => undefined, stub);
+    calls.length = 0;
+    await inside(stub, async (_, outbox) => {
+      await outbox.pause();
+      calls.length = 0;
+      expect(await outbox.redrive()).toBe(2);
+    });
+    expect(calls).toEqual(["put", "delete"]);
   });
 });
