@@ -18,7 +18,12 @@ const PATIENCE_MS = VITE_PATIENCE ? Number(VITE_PATIENCE) * 3000 : proof ? 3_600
 const PATIENCE = { testTimeout: PATIENCE_MS, hookTimeout: PATIENCE_MS };
 
 /** These tests wait for nothing: a process more than there are cores only costs its start. They are over before the others begin, which do wait. */
-const BUSY = { maxWorkers: Math.max(2, availableParallelism()), sequence: { groupOrder: 0 } };
+const BUSY = {
+  maxWorkers: Math.max(2, availableParallelism()),
+  setupFiles: "./test/support/each-file.ts",
+  isolate: false,
+  sequence: { groupOrder: 0 },
+};
 const WAITING = { sequence: { groupOrder: 1 } };
 
 /** The classes of a framework, as it has them and wrapped, each bound under its own name. */
@@ -125,11 +130,10 @@ export default defineConfig({
     reporters: TEST_RESULTS ? ["default", ["json", { outputFile: TEST_RESULTS }]] : ["default"],
     projects: [
       {
-        // Pure functions, which share nothing.
-        test: { name: "unit", include: ["test/unit/**/*.test.ts"], ...BUSY, ...PATIENCE, isolate: false },
+        test: { name: "unit", include: ["test/unit/**/*.test.ts"], ...BUSY, ...PATIENCE },
       },
       {
-        test: { name: "model", include: ["test/model/**/*.test.ts"], ...BUSY, ...PATIENCE, isolate: false },
+        test: { name: "model", include: ["test/model/**/*.test.ts"], ...BUSY, ...PATIENCE },
       },
       {
         // As few processes as can be: each loads Miniflare, and bundles the workers.
