@@ -186,7 +186,7 @@ export function settings(options: OutboxOptions = {}): ClassSettings {
   if (dispatch === "alarm") numbers.settleWithinSeconds = 0;
   checkOrdering("options.ordering", ordering);
   checkOnDead("options.onDead", onDead);
-  if (onEvent && typeof onEvent !== "function") throw expected("options.onEvent", "a function", onEvent);
+  if (onEvent !== undefined && typeof onEvent !== "function") throw expected("options.onEvent", "a function", onEvent);
   const schemas = messages === undefined ? null : schemasOf("options.messages", messages);
   const limits = letterLimitsOf("options.deadLetters", deadLetters);
   return {

@@ -54,6 +54,7 @@ export function aggregate<State, Command, Event>(
   decider: Decider<State, Command, Event>,
   options: AggregateOptions<Event> = {},
 ): Aggregate<State, Command, Event> {
+  checkLog(outbox);
   const { types, snapshotKey = "snapshot", messageOptions } = known("options", options, OPTIONS);
   for (const name of ["decide", "evolve", "initialState"] as const)
     if (typeof decider?.[name] !== "function") throw expected(`decider.${name}`, "a function", decider?.[name]);
@@ -140,6 +141,11 @@ export function aggregate<State, Command, Event>(
         return stateOf(current);
       }),
   };
+}
+
+/** @throws TypeError where there is no manager: the class is not wrapped, say. */
+export function checkLog(outbox: EventLog<never> | undefined): void {
+  if (typeof outbox?.read !== "function" || typeof outbox.transaction !== "function") throw expected("outbox", "an OutboxManager", outbox);
 }
 
 /** The last message in the log. */

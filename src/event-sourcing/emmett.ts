@@ -1,6 +1,7 @@
 /** Emmett's `EventStore` over objects: each stream is the log of one object. The interface is Emmett's, and nothing of it is imported. */
 
-import { endOf, retried, trimmed } from "./aggregate.js";
+import { expected as mistake } from "../api/errors.js";
+import { checkLog, endOf, retried, trimmed } from "./aggregate.js";
 import type { EventLog } from "./decider.js";
 
 /** An event as Emmett has them. */
@@ -82,6 +83,7 @@ const MOST_ATTEMPTS = 5;
  * }
  */
 export function eventStream(outbox: EventLog<EmmettEvent>): EventStream {
+  checkLog(outbox);
   return {
     async readEvents(from, limit) {
       // Before the page: a version that is ahead of what was read would let an append pass that was decided on less.
@@ -116,6 +118,7 @@ export function eventStream(outbox: EventLog<EmmettEvent>): EventStream {
 export function emmettEventStore<Store = EmmettStore>(
   streamOf: (streamName: string) => { [K in keyof EventStream]: (...args: never[]) => PromiseLike<unknown> },
 ): Store {
+  if (typeof streamOf !== "function") throw mistake("streamOf", "a function", streamOf);
   const streamFor = (name: string): EventStream => streamOf(name) as EventStream;
 
   async function* read(streamName: string, { from = 1n, to, maxCount }: ReadOptions): AsyncGenerator<StreamPage> {

@@ -46,7 +46,7 @@ interface Point {
 
 /**
  * Returns a listener for the option `onEvent` that writes one data point for each run of a destination (for each second of a long one): how many messages
- * were delivered, failed, and so on. Puts write none. docs/operations.md names the columns, and queries.
+ * were delivered, failed, and so on. Puts write none. docs/fleet.md names the columns, and queries.
  *
  * A point is written a second after its first event. What an object has counted since is lost when its isolate dies.
  *

@@ -51,8 +51,8 @@ const HEADERS = {
  * if (url.pathname === "/outbox") return inspect(request);
  */
 export function inspector(options: InspectorOptions): (request: Request) => Promise<Response> {
-  const { authorize } = options;
   const api = apiOf(options);
+  const { authorize } = options;
   return async (request) => {
     try {
       return await answer(api, authorize, request);

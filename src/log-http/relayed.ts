@@ -32,12 +32,14 @@ const HANDLERS: Readonly<Record<string, Handler>> = {
  * The class's own WebSockets stay as they are. Its handlers are not called for those of relays, and `ctx.getWebSockets()` leaves them out. They count
  * towards the platform's limit of WebSockets for an object.
  *
- * @throws TypeError when an object starts whose class is not wrapped by `withTransactionalOutbox` as well: within this or around it
+ * @throws TypeError when it is given no class, or, when an object starts, one that is not wrapped by `withTransactionalOutbox` as well: within this or
+ * around it
  *
  * @example
  * export class Feed extends withLogRelay(withTransactionalOutbox(FeedBase, { retain: "all" })) {}
  */
 export function withLogRelay<C extends RelayedClass>(cls: C): C {
+  if (typeof cls !== "function") throw expected("cls", "a class", cls);
   const Base = cls as unknown as new (...args: unknown[]) => object;
   const Relayed = class extends Base {
     static override readonly name = cls.name;

@@ -1,6 +1,7 @@
 /** Expectations: what an object has sent, and whether anything is left. */
 
 import { told } from "../api/errors.js";
+import { known } from "../api/known.js";
 import type { OutboxMessage } from "../api/message.js";
 import { inside, type TestStub } from "./inside.js";
 import { watched } from "./probe.js";
@@ -11,8 +12,13 @@ export interface SentOptions {
   destination?: string;
 }
 
-/** The messages that have been delivered, in order, across restarts of the object. */
-export async function sent<M = unknown>(stub: TestStub, { destination }: SentOptions = {}): Promise<OutboxMessage<M>[]> {
+/**
+ * The messages that have been delivered, in order, across restarts of the object.
+ *
+ * @throws TypeError when the stub or an option is wrong.
+ */
+export async function sent<M = unknown>(stub: TestStub, options: SentOptions = {}): Promise<OutboxMessage<M>[]> {
+  const { destination } = known("options", options, ["destination"]);
   // An object that has never started has sent nothing, and is asked all the same: is it one?
   await inside(stub, () => {});
   const { delivered } = watched(stub.id);
@@ -20,7 +26,10 @@ export async function sent<M = unknown>(stub: TestStub, { destination }: SentOpt
   return meant.map(({ message }) => structuredClone(message) as OutboxMessage<M>);
 }
 
-/** @throws Error that lists the messages, if any were delivered, are waiting or are dead letters. */
+/**
+ * @throws Error that lists the messages, if any were delivered (with `destination`, to that one), are waiting or are dead letters (of any destination);
+ * TypeError when the stub or an option is wrong.
+ */
 export async function expectNothing(stub: TestStub, options: SentOptions = {}): Promise<void> {
   const messages = await sent(stub, options);
   const left = await inside(stub, ({ store }) => ({

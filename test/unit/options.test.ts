@@ -99,6 +99,7 @@ describe("the options of the wrapper", () => {
     [{ binding: 1 }, "options.binding"],
     [{ dispatch: "now" }, "options.dispatch"],
     [{ onEvent: 1 }, "options.onEvent"],
+    [{ onEvent: null }, "options.onEvent"],
     [1, "options"],
     [null, "options"],
   ])("refuse %j with a TypeError that names %s", (options, name) => {

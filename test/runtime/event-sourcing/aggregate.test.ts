@@ -296,6 +296,10 @@ onEitherBackend("the options of an aggregate", (backend) => {
     });
   });
 
+  it("refuse what is no manager, as in a class that is not wrapped", () => {
+    for (const none of [undefined, {}]) expect(() => accountOf(none as never)).toThrow("Expected `outbox` to be an OutboxManager");
+  });
+
   it("refuse what would keep an event from being stored, or a decision that is not there yet", async () => {
     await inside(kept(backend), async (_, outbox, { storage }) => {
       for (const given of [{ id: "own" }, { expectedSequence: 3 }, { replace: true }]) {

@@ -71,6 +71,11 @@ const positions = ({ events }: { events: readonly { metadata: { streamPosition: 
   events.map(({ metadata }) => Number(metadata.streamPosition));
 
 onEitherBackend("Emmett's event store on objects", (backend) => {
+  it("refuses what is no manager, and what finds no stream, when it is made", () => {
+    expect(() => eventStream(undefined as never)).toThrow("Expected `outbox` to be an OutboxManager");
+    expect(() => emmettEventStore({} as never)).toThrow("Expected `streamOf` to be a function");
+  });
+
   it("goes back in time with `to`, with events and with their metadata", async () => {
     const { store } = storeOn(backend);
     await store.appendToStream("cart-1", [added]);

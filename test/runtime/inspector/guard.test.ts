@@ -11,6 +11,7 @@ const with_ = (authorize: unknown): ((request: Request) => Promise<Response>) =>
 
 describe("authorize", () => {
   it("has no default, and other options are checked", () => {
+    expect(() => inspector(undefined as never)).toThrow("Expected `options` to be an object");
     expect(() => with_(undefined)).toThrow(/`options.authorize`.*no default/);
     expect(() => inspector({ namespaces: {}, authorize: () => null, redactt: 1 } as never)).toThrow("did you mean `redact`?");
     expect(() => inspector({ namespaces: { A: {} }, authorize: () => null } as never)).toThrow("`options.namespaces.A`");

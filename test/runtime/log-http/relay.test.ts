@@ -270,6 +270,7 @@ onEitherBackend("a log that is relayed", (backend) => {
   });
 
   it("says what is missing", async () => {
+    expect(() => withLogRelay(undefined as never)).toThrow("Expected `cls` to be a class");
     const bare = declared(backend, withTransactionalOutbox(Feed, { ...options, retain: "all" }));
     await expect(ask(bare, "?offset=-1&live=sse")).rejects.toThrow("withLogRelay()");
     await expect(ask(bare, "", { sseSecond: 1 } as object)).rejects.toThrow("sseSeconds");

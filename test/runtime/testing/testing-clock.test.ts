@@ -249,6 +249,11 @@ onBothBackends("drain", (backend) => {
     await expect(drain(box(backend), options as never)).rejects.toThrow(message);
   });
 
+  it("refuses unknown options of sent() and expectNothing(), which would select nothing", async () => {
+    for (const asked of [sent, expectNothing])
+      await expect(asked(box(backend), { destinations: "billing" } as never)).rejects.toThrow("did you mean `destination`?");
+  });
+
   it("refuses the stub of an object that is not wrapped, and what is no stub", async () => {
     const stub = declared(backend, Box as never);
     await expect(drain(stub)).rejects.toThrow("an object whose class is wrapped with withTransactionalOutbox()");
