@@ -14,8 +14,8 @@ export interface Load {
   readonly refused: string[];
   /** Requests that were made. */
   requests: number;
-  /** Begins to write, and resolves at the first answer. */
-  begin(life: Life): Promise<void>;
+  /** Begins to write, and resolves after so many answers, or when the process is gone. */
+  begin(life: Life, answers: number): Promise<void>;
   /** Lets no caller make another request in this life. */
   hold(): void;
   /** Resolves when every caller has seen that the process is gone. */
@@ -56,10 +56,14 @@ export function loadOf(seed: number): Load {
     undone: sets(),
     refused: [],
     requests: 0,
-    begin(life) {
+    begin(life, answers) {
       held = false;
+      let answered = 0;
       return new Promise((resolve) => {
-        running = Promise.all(callers.map((caller) => write(caller, life, resolve))).then(() => resolve());
+        const count = (): void => {
+          if (++answered >= answers) resolve();
+        };
+        running = Promise.all(callers.map((caller) => write(caller, life, count))).then(() => resolve());
       });
     },
     hold() {

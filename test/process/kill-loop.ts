@@ -10,7 +10,9 @@ import { type Life, owned, type Place, placeOf } from "./kill-loop-runtime.ts";
 import { type Found, judge, type Verdict } from "./kill-loop-verdict.ts";
 import { CLASSES, type ClassName, type Committed, type Dead, generator, type Line, TIMEOUT_MS } from "./kill-loop-words.ts";
 
-/** From the first answer of a life, or from its start, to the kill: so many milliseconds at most. */
+/** A life that is not killed while it starts has so many answers at most before its time begins: something is written, however slow this machine is. */
+const MOST_ANSWERS = 30;
+/** From then on, or from the start of a life, to the kill: so many milliseconds at most. */
 const LONGEST_MS = 50;
 /** Shares of the lives that are killed while they start, that stand still for a while, and that are killed in the midst of delivery. The rest write. */
 const STARTING = 0.15;
@@ -108,13 +110,14 @@ export async function killLoop({ kills, seed, progress = () => {} }: LoopOptions
 /** How a life comes to its end. */
 interface End {
   readonly by: "starting" | "delivering" | "stopped" | "load";
+  readonly answers: number;
   readonly afterMs: number;
   readonly sends: number;
 }
 
 /** Each life draws as many numbers as any other, so that one does not change the next. */
 function endOf(times: () => number): End {
-  const [chance, share, sends] = [times(), times(), times()];
+  const [chance, answers, share, sends] = [times(), times(), times(), times()];
   const by =
     chance < STARTING
       ? "starting"
@@ -123,14 +126,14 @@ function endOf(times: () => number): End {
         : chance < STARTING + STOPPED + DELIVERING
           ? "delivering"
           : "load";
-  return { by, afterMs: share * LONGEST_MS, sends: Math.ceil(sends * MOST_SENDS) };
+  return { by, answers: Math.ceil(answers ** 2 * MOST_ANSWERS), afterMs: share * LONGEST_MS, sends: Math.ceil(sends * MOST_SENDS) };
 }
 
 /** Lets a life go on until the time of its kill has come. */
-async function until({ by, afterMs, sends }: End, life: Life, load: Load, receiver: Receiver): Promise<void> {
+async function until({ by, answers, afterMs, sends }: End, life: Life, load: Load, receiver: Receiver): Promise<void> {
   if (by === "starting") return pause(afterMs);
   await life.ready;
-  await load.begin(life);
+  await load.begin(life, answers);
   if (by === "delivering") {
     const sent = receiver.sends(sends, DELIVERING_MS);
     load.hold();
