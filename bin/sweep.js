@@ -169,8 +169,9 @@ async function request(plan, path, body) {
       signal: AbortSignal.timeout(REQUEST_MS),
     }).then(
       async (response) => {
-        const answer = await response.json().catch(() => ({}));
-        if (response.ok) return { answer };
+        const answer = Object(await response.json().catch(() => null));
+        if (response.ok && isAnswer(answer, body)) return { answer };
+        if (response.ok) throw new Usage(`This is no answer of sweepRoute(): is it mounted at ${plan.url}?`);
         const text = `${response.status} ${answer.error ?? response.statusText}`;
         if (response.status < 500 && response.status !== 429 && response.status !== 408) throw new Usage(`The route refuses: ${text}`);
         return { text, retryAfter: Number(response.headers.get("retry-after")) || 0 };
@@ -183,6 +184,12 @@ async function request(plan, path, body) {
     console.error(`${failure.text}. Trying again in ${wait / 1000} s.`);
     await sleep(wait);
   }
+}
+
+/** Whether the answer is about what was asked. Another page, a login say, may answer with 200 as well, and has woken nothing. */
+function isAnswer({ ids, results }, body) {
+  if (body === undefined) return Array.isArray(ids);
+  return Array.isArray(results) && results.length === body.ids.length + (body.names ?? []).length;
 }
 
 function ended(plan, state) {

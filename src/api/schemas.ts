@@ -1,7 +1,7 @@
 /** The schemas of a class's messages: checks the `messages` option, and every message against it. */
 
 import { MOST_VERSIONS } from "./envelope.js";
-import { cut, expected, OutboxError, textOf } from "./errors.js";
+import { cut, expected, kindOf, OutboxError, textOf } from "./errors.js";
 import { typeOf } from "./events.js";
 import { known } from "./known.js";
 import type { MessageIssue, MessageSchemas } from "./messages.js";
@@ -249,7 +249,8 @@ function outputOf(type: string, result: Result): unknown {
 function withType(what: string, type: string, value: unknown): unknown {
   const own = Object(value) === value && !isPromise(value) ? (value as { type?: unknown }).type : null;
   if (own === type) return value;
-  if (own === undefined && !Array.isArray(value)) return { type, ...(value as object) };
+  // Of a `Map`, say, nothing would be left.
+  if (own === undefined && kindOf(value) === "Object") return { type, ...(value as object) };
   throw new TypeError(`[do-transactional-outbox] ${what} must be an object, and its \`type\` the same or left out.`);
 }
 

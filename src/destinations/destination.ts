@@ -27,6 +27,15 @@ export const HOUR_SECONDS = 3600;
 export const DAY_SECONDS = 86_400;
 
 /**
+ * How long it is until a time, in seconds: 0 when that has come. When it is longer than any destination was ever told to wait, the clock has been set back
+ * since, and the wait is over: a delay that a message gets is stored.
+ */
+export function secondsUntil(time: number, now: number): number {
+  const seconds = (time - now) / 1000;
+  return seconds > 0 && seconds <= 2 * DAY_SECONDS ? seconds : 0;
+}
+
+/**
  * Sends all groups side by side. When every one of them throws, the first error is thrown: nothing suggests that a message is to blame, so no attempts are
  * counted. When another one has succeeded, throwing would also hold back that one's later messages, so the unsettled messages of those that threw are
  * retried one by one. If a group asks to pause (`pause: true`), its messages wait for an hour without counting an attempt, and nothing else is paused.

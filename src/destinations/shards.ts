@@ -3,7 +3,7 @@
 import type { OutboxDelivery } from "../api/message.js";
 import { isOutOfSubrequests } from "../api/verdict.js";
 import { CLOCK, type Clock } from "./clock.js";
-import { DAY_SECONDS, limiter } from "./destination.js";
+import { DAY_SECONDS, limiter, secondsUntil } from "./destination.js";
 import { secondsOf } from "./target.js";
 
 /** A failing shard is left alone for 2 s, doubling up to this, in seconds; up to a fifth is added at random. */
@@ -52,11 +52,8 @@ export function shardsOf<T extends Sharded>(count: number, { now, random }: Cloc
   let last = -1;
 
   const shardAt = (index: number): Shard => shards[index] as Shard;
-  /** How long a shard is to be left alone, in seconds. Longer than any was ever told, the clock has been set back since. */
-  const waitFor = ({ until }: Shard): number => {
-    const seconds = (until - now()) / 1000;
-    return seconds > 0 && seconds <= 2 * DAY_SECONDS ? seconds : 0;
-  };
+  /** How long a shard is to be left alone, in seconds. */
+  const waitFor = ({ until }: Shard): number => secondsUntil(until, now());
 
   function fail(shard: Shard, error: unknown): void {
     shard.failures++;

@@ -3,6 +3,7 @@
 import { textOf } from "../api/errors.js";
 import type { OutboxDelivery } from "../api/message.js";
 import type { Clock } from "./clock.js";
+import { secondsUntil } from "./destination.js";
 import { remember } from "./remember.js";
 import { secondsOf, type Target } from "./target.js";
 import type { TargetGroup, TargetRequest } from "./targets.js";
@@ -110,7 +111,7 @@ export function callOf(
       }
       for (const id of unsettled) {
         const target = blocked.get(id);
-        const delaySeconds = target && Math.max(1, (target.retryAt - now()) / 1000);
+        const delaySeconds = target && Math.max(1, secondsUntil(target.retryAt, now()));
         if (delaySeconds !== undefined) delivery.retry(id, { delaySeconds, countAttempt: false, reason: target?.error });
         else delivery.retry(id, notYet((sending.get(id) ?? now()) - now()));
       }

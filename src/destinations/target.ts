@@ -65,9 +65,12 @@ export function noteFailure(
 ): boolean {
   const before = message && target.failedMessages.get(message.id);
   if (message && others.length === 0) remember(target.failedMessages, message.id, now());
-  if (before !== undefined && target.succeededAt >= before && others.length === 0) return true;
+  // Later than now it was before the clock was set back: that proves nothing.
+  const succeededSince = before !== undefined && target.succeededAt >= before && target.succeededAt <= now();
+  if (succeededSince && others.length === 0) return true;
   const asked = now() + Math.min(secondsOf(error), DAY_SECONDS) * 1000;
-  const isNew = target.failures === 0 || begunAt > target.failedAt;
+  // The clock has been set back since: nothing that was in flight then tells anything of it.
+  const isNew = target.failures === 0 || begunAt > target.failedAt || target.failedAt > now();
   if (isNew || secondsOf(error) > secondsOf(target.error)) target.error = error;
   if (isNew) {
     target.failures++;

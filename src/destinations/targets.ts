@@ -3,6 +3,7 @@
 import type { OutboxDelivery, OutboxMessage } from "../api/message.js";
 import { isOutOfSubrequests } from "../api/verdict.js";
 import { CLOCK, type Clock } from "./clock.js";
+import { secondsUntil } from "./destination.js";
 import { placesOf } from "./places.js";
 import { remember } from "./remember.js";
 import { newTarget, noteFailure, type Target } from "./target.js";
@@ -53,13 +54,14 @@ export function targetsOf(concurrency: number, timeoutSeconds: number, clock: Cl
     if (target.failures > 0) {
       const probe = requests[inOrder ? 0 : target.probes++ % requests.length];
       const busy = [...targets.values()].filter(({ probing }) => probing).length >= Math.max(1, places.spare);
-      if (target.retryAt > now() || target.probing || busy || !probe) return call.block(target, requests);
+      if (secondsUntil(target.retryAt, now()) > 0 || target.probing || busy || !probe) return call.block(target, requests);
       late();
       target.probing = true;
       const through = await attempt(target, probe, call, late, true);
       target.probing = false;
+      // With the one that was tried: it has failed as the others would.
+      if (!through) return call.block(target, requests);
       rest = requests.filter((request) => request !== probe);
-      if (!through) return call.block(target, rest);
     }
     const one = async (request: TargetRequest): Promise<void> => {
       if (target.failures > 0 || !(await attempt(target, request, call, late))) call.block(target, [request]);

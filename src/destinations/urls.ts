@@ -1,7 +1,7 @@
 /** The URLs of one webhook that fail on their own, while others of their origin work: a wrong path or secret, or one that is gone. */
 
 import { CLOCK, type Clock } from "./clock.js";
-import { DAY_SECONDS, HOUR_SECONDS } from "./destination.js";
+import { DAY_SECONDS, HOUR_SECONDS, secondsUntil } from "./destination.js";
 import type { Trouble } from "./post.js";
 import { remember } from "./remember.js";
 
@@ -18,7 +18,7 @@ export function urlsOf({ now }: Clock = CLOCK): Urls {
   return {
     held(href) {
       const known = troubled.get(href);
-      const seconds = known ? (known.until - now()) / 1000 : 0;
+      const seconds = known ? secondsUntil(known.until, now()) : 0;
       return known && seconds > 0 ? { seconds, error: known.error } : null;
     },
 

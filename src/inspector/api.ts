@@ -1,6 +1,7 @@
 /** The JSON API behind the page: finds objects, asks them, and shows what they answer. */
 
-import { textOf } from "../api/errors.js";
+import { kindOf, textOf } from "../api/errors.js";
+import { known } from "../api/known.js";
 import type { InspectorAnswer, InspectorQuestion } from "./calls.js";
 import { commandOf, questionOf } from "./calls.js";
 import type { Fleet, FleetAction, FleetBatchRequest, FleetFilter, FleetTrouble } from "./fleet-api.js";
@@ -118,24 +119,30 @@ async function fleetPage(asked: Asked): Promise<unknown> {
   const after = query.get("after");
   const limit = Number(query.get("limit") ?? 50);
   if (!(limit >= 1 && limit <= 200) || limit % 1) throw new Refusal(400, "invalid", "Expected `limit` to be a whole number from 1 to 200.");
-  return await fleetOf(asked).list({ ...filter, limit, ...(after && { after }) });
+  return await answered(fleetOf(asked).list({ ...filter, limit, ...(after && { after }) }));
 }
 
 function batches(asked: Asked): Promise<unknown> {
-  return fleetOf(asked).batches();
+  return answered(fleetOf(asked).batches());
 }
 
 async function startBatch(asked: Asked): Promise<unknown> {
   const fleet = fleetOf(asked);
-  const { action, filter, objectsPerSecond } = Object(await bodyOf(asked.request)) as Partial<Record<keyof FleetBatchRequest, unknown>>;
+  const given = Object(await bodyOf(asked.request)) as Partial<Record<keyof FleetBatchRequest, unknown>>;
+  // A name that is wrong must not make it a batch over everything.
+  const { action, filter, objectsPerSecond } = checked(() => known("body", given, ["action", "filter", "objectsPerSecond"]));
   if (!FLEET_ACTIONS.includes(action as string)) {
     throw new Refusal(400, "invalid", `Expected \`action\` to be one of ${FLEET_ACTIONS.join(", ")}.`);
   }
   checkRight(asked.actions, action as FleetAction);
   const isRate = objectsPerSecond === undefined || (typeof objectsPerSecond === "number" && objectsPerSecond > 0);
   if (!isRate) throw new Refusal(400, "invalid", "Expected `objectsPerSecond` to be a number above 0.");
-  const request = { action: action as FleetAction, filter: filterOf(Object(filter)) };
-  return await fleet.start({ ...request, ...(objectsPerSecond !== undefined && { objectsPerSecond: objectsPerSecond as number }) });
+  if (kindOf(filter) !== "Object") throw new Refusal(400, "invalid", "Expected `filter` to be an object: `{}` matches everything.");
+  const names = checked(() => known("filter", filter as Record<string, unknown>, ["search", "namespace", "destination", "trouble"]));
+  const request = { action: action as FleetAction, filter: filterOf(names) };
+  return await answered(
+    fleet.start({ ...request, ...(objectsPerSecond !== undefined && { objectsPerSecond: objectsPerSecond as number }) }),
+  );
 }
 
 /** The right to do what a batch does includes the right to stop it and to resume it. */
@@ -143,10 +150,10 @@ function stopOrResume(what: "stop" | "resume"): (asked: Asked) => Promise<unknow
   return async (asked) => {
     const fleet = fleetOf(asked);
     const { id } = Object(await bodyOf(asked.request)) as { id?: unknown };
-    const batch = (await fleet.batches()).find((each) => each.id === id);
+    const batch = (await answered(fleet.batches())).find((each) => each.id === id);
     if (!batch) throw new Refusal(404, "gone", "There is no such batch any more.");
     checkRight(asked.actions, batch.action);
-    return await fleet[what](batch.id);
+    return await answered(fleet[what](batch.id));
   };
 }
 
@@ -204,6 +211,16 @@ async function bodyOf(request: Request): Promise<unknown> {
     return JSON.parse(text);
   } catch {
     throw new Refusal(400, "invalid", "The body is not JSON.");
+  }
+}
+
+/** What a fleet answers. What it rejects with is for the person who looks at the page. @throws Refusal */
+async function answered<T>(answer: Promise<T>): Promise<T> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof TypeError) throw new Refusal(400, "invalid", textOf(error));
+    throw new Refusal(500, "failed", `The fleet could not be asked: ${textOf(error)}`);
   }
 }
 

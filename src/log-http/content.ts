@@ -43,8 +43,16 @@ export function formOf(contentType: string, accept: string | null): Form {
     const asked = (accept ?? "").split(",").map(mediaTypeOf);
     return asked.includes(EVENTS_TYPE) ? EVENTS : { contentType, isBinary: false, part: ({ msg }) => jsonText(msg), join: list };
   }
-  if (type.startsWith("text/")) return { contentType, isBinary: false, part: ({ msg }) => text(msg), join: (parts) => parts.join("") };
-  return { contentType, isBinary: true, part: ({ msg }) => bytes(msg), join: (parts) => joined(parts as Uint8Array[]) };
+  // Text as well: a character may be in two messages, and its bytes are what was put.
+  const isBinary = !type.startsWith("text/");
+  return { contentType, isBinary, part: ({ msg }) => bytes(msg), join: (parts) => joined(parts as Uint8Array[]) };
+}
+
+/** The data of a response, as an event carries it: only text has a form of its own there. */
+export function eventDataOf(data: Uint8Array | string, contentType: string): Uint8Array | string {
+  return typeof data === "string" || isBinary(contentType)
+    ? data
+    : new TextDecoder("utf-8", { fatal: false, ignoreBOM: true }).decode(data);
 }
 
 /** Whether this is the type of a list of messages. */
@@ -65,11 +73,6 @@ export function checkContentType(contentType: unknown): string {
 
 function mediaTypeOf(contentType: string): string {
   return (contentType.split(";")[0] ?? "").trim().toLowerCase();
-}
-
-function text(msg: unknown): string {
-  if (typeof msg === "string") return msg;
-  return new TextDecoder().decode(bytes(msg));
 }
 
 function bytes(msg: unknown): Uint8Array {

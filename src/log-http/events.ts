@@ -2,7 +2,7 @@
 
 import { CLOCK } from "../destinations/clock.js";
 import { arrives, type Chunk, chunkAfter, type LogSource } from "./chunk.js";
-import type { Form } from "./content.js";
+import { eventDataOf, type Form } from "./content.js";
 import { cursorAfter } from "./cursor.js";
 import { textOf } from "./offset.js";
 
@@ -85,7 +85,7 @@ export function cursors(given: string | null): () => string {
 }
 
 function writtenOf({ parts, next, isUpToDate }: Chunk, form: Form): Written {
-  return { data: parts.length > 0 ? form.join(parts) : null, next: textOf(next), isUpToDate };
+  return { data: parts.length > 0 ? eventDataOf(form.join(parts), form.contentType) : null, next: textOf(next), isUpToDate };
 }
 
 function event(name: string, data: string, id: string): string {

@@ -5,7 +5,7 @@ import { known } from "../api/known.js";
 import { within } from "../api/within.js";
 import { CLOCK } from "../destinations/clock.js";
 import { attachingRequest, pageRequest } from "./attach.js";
-import { isBinary, isJson } from "./content.js";
+import { eventDataOf, isBinary, isJson } from "./content.js";
 import { cursorAfter } from "./cursor.js";
 import { cursors, eventsOf, streamOf, type Written } from "./events.js";
 import { type Growth, growthOf } from "./growth.js";
@@ -139,7 +139,7 @@ async function* textsOf(
   cursor: () => string,
   end: number,
 ): AsyncGenerator<string, void, undefined> {
-  yield eventsOf(first, cursor());
+  yield eventsOf(writtenOf(first), cursor());
   for (let { next, isUpToDate } = first; ; ) {
     const left = end - CLOCK.now();
     if (left <= 0) return;
@@ -153,9 +153,13 @@ async function* textsOf(
     }
     const page = await read(next);
     if (page instanceof Response) return;
-    if (page.next !== next) yield eventsOf(page, cursor());
+    if (page.next !== next) yield eventsOf(writtenOf(page), cursor());
     ({ next, isUpToDate } = page);
   }
+}
+
+function writtenOf({ data, contentType, ...page }: Page): Written {
+  return { ...page, data: data && eventDataOf(data, contentType) };
 }
 
 async function pageFrom(object: RelayedLog, request: Request): Promise<Page | Response> {
@@ -163,7 +167,7 @@ async function pageFrom(object: RelayedLog, request: Request): Promise<Page | Re
   const next = response.headers.get("Stream-Next-Offset");
   if (response.status !== 200 || next === null) return response;
   const contentType = response.headers.get("Content-Type") ?? "";
-  const data = isBinary(contentType) ? new Uint8Array(await response.arrayBuffer()) : await response.text();
+  const data = isJson(contentType) ? await response.text() : new Uint8Array(await response.arrayBuffer());
   const isEmpty = data.length === 0 || (data === "[]" && isJson(contentType));
   const headers = new Headers(response.headers);
   const isUpToDate = headers.get("Stream-Up-To-Date") === "true";

@@ -104,16 +104,20 @@ async function answer(request: Request, settings: Settings): Promise<Response> {
   if (!chunk) return failure(410, "What follows this offset is not in the log any more: begin again at -1.");
   if (asked.live === "sse") return events(request, settings, form, chunk, asked);
   if (asked.live === "long-poll") return longPoll(request, settings, form, chunk, asked);
-  return end ? page(form, chunk, FLEETING) : cached(request, form, chunk, offset);
+  return end ? page(form, chunk, FLEETING) : await cached(request, form, chunk, offset);
 }
 
 /** A page of the log, or 304 where the client has it. */
-function cached(request: Request, form: Form, chunk: Chunk, offset: Offset | undefined): Response {
+async function cached(request: Request, form: Form, chunk: Chunk, offset: Offset | undefined): Promise<Response> {
+  const text = form.join(chunk.parts);
+  const body = typeof text === "string" ? new TextEncoder().encode(text) : text;
+  // Between the same two places the log may have other contents: its beginning is trimmed, and a deployment makes new versions of what it has.
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", body), 0, 8);
   const variant = form.contentType.replace(/[^\w.+/-]/g, "");
-  const tag = `"${offset ? textOf(offset) : -1}:${textOf(chunk.next)}:${chunk.isUpToDate ? "end:" : ""}${variant}"`;
+  const tag = `"${offset ? textOf(offset) : -1}:${textOf(chunk.next)}:${chunk.isUpToDate ? "end:" : ""}${variant}:${btoa(String.fromCharCode(...digest))}"`;
   const headers = { ...CHECKED, ETag: tag };
   const known = (request.headers.get("If-None-Match") ?? "").split(",").map((each) => each.trim().replace(/^W\//, ""));
-  if (!known.includes(tag) && !known.includes("*")) return page(form, chunk, headers);
+  if (!known.includes(tag) && !known.includes("*")) return page(form, chunk, headers, body);
   return new Response(null, { status: 304, headers: { ...headers, ...placeOf(chunk) } });
 }
 
@@ -155,8 +159,8 @@ function limitOf(request: Request, ms: number): { readonly signal: AbortSignal; 
   return { signal: controller.signal, end };
 }
 
-function page(form: Form, chunk: Chunk, headers: Record<string, string>): Response {
-  return new Response(form.join(chunk.parts), { headers: { ...headers, "Content-Type": form.contentType, ...placeOf(chunk) } });
+function page(form: Form, chunk: Chunk, headers: Record<string, string>, body = form.join(chunk.parts)): Response {
+  return new Response(body, { headers: { ...headers, "Content-Type": form.contentType, ...placeOf(chunk) } });
 }
 
 function placeOf({ next, isUpToDate }: Chunk): Record<string, string> {

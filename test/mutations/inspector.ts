@@ -249,4 +249,28 @@ export const INSPECTOR: readonly Mutation[] = [
     replace: "",
     finders: [retry("also after a restart")],
   },
+  {
+    name: "lets the page guess why a fleet does not answer",
+    file: "inspector/api.ts",
+    within: "answered",
+    find: "return await answer;",
+    replace: "return answer;",
+    finders: [guard("reaches the page")],
+  },
+  {
+    name: "makes a batch over everything where a name of its filter is wrong",
+    file: "inspector/api.ts",
+    within: "startBatch",
+    find: 'known("filter", filter as Record<string, unknown>, ["search", "namespace", "destination", "trouble"])',
+    replace: "filter as Record<string, unknown>",
+    finders: [guard("is no batch over everything")],
+  },
+  {
+    name: "makes a batch over everything of a filter that is none",
+    file: "inspector/api.ts",
+    within: "startBatch",
+    find: 'if (kindOf(filter) !== "Object")',
+    replace: "if (filter === null)",
+    finders: [guard("is no batch over everything")],
+  },
 ];

@@ -184,4 +184,20 @@ export const LOG_HTTP: readonly Mutation[] = [
     replace: "",
     finders: [relayed("ends its streams")],
   },
+  {
+    name: "answers 304 although the beginning of the page is trimmed",
+    file: "log-http/serve.ts",
+    within: "cached",
+    find: "btoa(String.fromCharCode(...digest))",
+    replace: "digest.length",
+    finders: [served("answers 304")],
+  },
+  {
+    name: "serves the bytes of a text as characters, message by message",
+    file: "log-http/content.ts",
+    within: "formOf",
+    find: "part: ({ msg }) => bytes(msg)",
+    replace: "part: ({ msg }) => (isBinary ? bytes(msg) : new TextEncoder().encode(new TextDecoder().decode(bytes(msg))))",
+    finders: [served("very bytes")],
+  },
 ];

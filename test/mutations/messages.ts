@@ -162,4 +162,12 @@ export const MESSAGES: readonly Mutation[] = [
     replace: 'const message = await admitted(envelope);\n      if (verdict.status === "duplicate") return DUPLICATE;',
     finders: [runtime("inbox-messages", "answers duplicate")],
   },
+  {
+    name: "stores the type alone of what a schema has made a Map",
+    file: "api/schemas.ts",
+    within: "withType",
+    find: 'kindOf(value) === "Object"',
+    replace: "!Array.isArray(value)",
+    finders: [unit("schemas", "would hold nothing")],
+  },
 ];

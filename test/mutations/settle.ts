@@ -262,7 +262,7 @@ export const PLATFORM: readonly Mutation[] = [
     name: "asks a throttled queue with each call",
     file: "destinations/shards.ts",
     within: "shardsOf",
-    find: "seconds > 0 && seconds <= 2 * DAY_SECONDS ? seconds : 0",
+    find: "secondsUntil(until, now())",
     replace: "0",
     finders: [model("shards", "send what has no key")],
   },

@@ -1,6 +1,8 @@
 /** `do-transactional-outbox sweep`: wakes objects whose alarms are lost, through a real worker, also when it is killed on the way. */
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Miniflare, MiniflareOptions, Request as MiniflareRequest } from "miniflare";
@@ -51,9 +53,9 @@ interface Run {
 /** Runs the command in the test's folder. `watch` may kill it. */
 async function sweep(
   args: string[],
-  { token = "secret", watch }: { token?: string; watch?: (kill: () => void) => void } = {},
+  { token = "secret", route = `${url}sweep`, watch }: { token?: string; route?: string; watch?: (kill: () => void) => void } = {},
 ): Promise<Run> {
-  const child = spawn(process.execPath, [COMMAND, "sweep", `${url}sweep`, ...args], {
+  const child = spawn(process.execPath, [COMMAND, "sweep", route, ...args], {
     cwd: path,
     env: { ...process.env, OUTBOX_SWEEP_TOKEN: token },
   });
@@ -129,6 +131,25 @@ describe("a sweep", () => {
     const wrong = await sweep(["--namespace", "KV", "--ids", "wrong.txt"]);
     expect(wrong).toMatchObject({ code: 1, out: expect.stringContaining("1 could not be woken") });
     expect(readFileSync(join(path, ".outbox-sweep-KV.json.failed"), "utf8").trim().split("\n").at(-1)).toBe(id);
+  });
+
+  it("takes no other page, which answers with 200 as well, for the route", async () => {
+    writeFileSync(join(path, "other.txt"), "one\n");
+    const answers = ["<html>Log in</html>", "null", '{"results":[]}', '{"ids":"all"}'];
+    let answer = "";
+    const server = createServer((_, response) => response.end(answer)).listen(0);
+    const route = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    for (const [n, ...args] of [
+      [0, "--ids", "other.txt", "--dry-run"],
+      [1, "--ids", "other.txt"],
+      [2, "--ids", "other.txt"],
+      [3, "--registry"],
+    ] as const) {
+      answer = answers[n];
+      const run = await sweep(["--namespace", "SQLITE", "--state", `other-${n}.json`, ...args], { route });
+      expect([answer, run]).toEqual([answer, { code: 2, out: expect.stringContaining(`is it mounted at ${route}?`) }]);
+    }
+    server.close();
   });
 
   it("is refused without the right token, and tells a mistake from a failure", async () => {

@@ -115,6 +115,17 @@ describe("a message", () => {
     expect(checked(null, typed).msg).toBe(typed);
   });
 
+  it("is refused where its schema makes something of it of which a copy with its type would hold nothing", () => {
+    for (const output of [new Map([["left", 1]]), new Set([1]), new Date(), new Uint8Array(1), new Error("x"), () => {}, [], 1, null]) {
+      const error = thrown(() => checked(one(schemaOf(() => ({ value: output }))), { type: "a" }));
+      expect(error).toBeInstanceOf(TypeError);
+    }
+    class Own {
+      left = 1;
+    }
+    expect(checked(one(schemaOf(() => ({ value: new Own() }))), { type: "a" }).msg).toEqual({ type: "a", left: 1 });
+  });
+
   it("of a type that is not declared is refused, also when an object inherits that name", () => {
     for (const type of ["b", "toString", "__proto__", "constructor", ""]) {
       const error = thrown(() => checked(one(accepting), { type }));

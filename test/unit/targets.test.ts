@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import type { Clock as TargetClock } from "../../src/destinations/clock.ts";
 import { type TargetRequest, targetsOf } from "../../src/destinations/targets.ts";
+import { urlsOf } from "../../src/destinations/urls.ts";
 import type { OutboxDelivery, OutboxMessage, OutboxRetryOptions } from "../../src/index.ts";
 
 /** A clock that a test moves. */
@@ -185,6 +186,30 @@ describe("targets", () => {
     expect((await world.call(["a/1", "b/1"])).outcomes).toEqual({ "a/1": "ack", "b/1": "ack" });
   });
 
+  it.each([["a/1"], ["a/1", "a/2", "b/1"]])(
+    "that all fail make every further call throw as well, and give no message an outcome (%#)",
+    async (...ids) => {
+      const world = new World();
+      for (const target of ["a", "b"]) world.failing.set(target, new Error("HTTP 503"));
+      for (let n = 0; n < 4; n++) {
+        const { outcomes, error } = await world.call(ids);
+        expect([outcomes, error]).toMatchObject([{}, { message: "HTTP 503" }]);
+        await world.clock.pass(5000);
+      }
+    },
+  );
+
+  it("that are tried again and fail tell why of the message that was tried, and let it wait for their backoff", async () => {
+    const world = new World();
+    await world.call(["good/1"]);
+    world.failing.set("bad", new Error("HTTP 503"));
+    await world.call(["bad/1", "bad/2"]);
+    await world.clock.pass(3000);
+    const { outcomes } = await world.call(["bad/1", "bad/2"]);
+    const waits = { ...uncounted, delaySeconds: 4, reason: world.failing.get("bad") };
+    expect(outcomes).toEqual({ "bad/1": waits, "bad/2": waits });
+  });
+
   it.each(["a", "b"])("that all fail never ask to pause the destination, although one of them does (%s)", async (asking) => {
     const world = new World();
     for (const target of ["a", "b"]) world.failing.set(target, Object.assign(new Error("HTTP 410"), { pause: target === asking }));
@@ -212,6 +237,29 @@ describe("targets", () => {
     const { outcomes } = await world.call(["bad/1", "bad/2", "bad/3"]);
     expect(outcomes).toEqual({ "bad/1": "ack", "bad/2": "ack", "bad/3": "ack" });
     expect(world.sent.slice(before).filter(({ at }) => at === world.sent[before]?.at).length).toBe(1);
+  });
+
+  it.each([false, true])("are not held back by a clock that was set back (by a day: %s)", async (isDay) => {
+    const world = new World();
+    world.clock.time = 1.7e12;
+    await world.call(["good/1", "bad/0"]);
+    world.failing.set("bad", new Error("HTTP 503"));
+    for (let n = 0; n < 3; n++) {
+      await world.call(["bad/1"]);
+      await world.clock.pass(60_000);
+    }
+    await world.call(["bad/1"]);
+    world.clock.time -= isDay ? 86_400_000 : 365 * 86_400_000;
+    const waits: number[] = [];
+    for (let n = 0; n < 3; n++) {
+      const { outcomes } = await world.call(["bad/1"]);
+      expect(outcomes["bad/1"]).toMatchObject(uncounted);
+      const { delaySeconds = 0 } = outcomes["bad/1"] as OutboxRetryOptions;
+      waits.push(Math.round(delaySeconds));
+      await world.clock.pass(delaySeconds * 1000);
+    }
+    // It is tried at once, and backs off from there. A step back within the longest wait is waited out.
+    expect(waits).toEqual(isDay ? [86_416, 32, 64] : [32, 64, 128]);
   });
 
   it("double their backoff with each failure, up to an hour", async () => {
@@ -326,5 +374,19 @@ describe("targets", () => {
     expect(beside.length).toBeGreaterThanOrEqual(without.length - 10);
     expect(mean(beside)).toBeLessThanOrEqual(2 * mean(without));
     expect(beside[Math.floor(beside.length / 2)]).toBeLessThanOrEqual(2 * (without[Math.floor(without.length / 2)] ?? 0));
+  });
+});
+
+describe("a URL that fails on its own", () => {
+  it("is left alone for its backoff, and not by a clock that was set back", () => {
+    const clock = new Clock();
+    const urls = urlsOf(clock);
+    const down = new Error("HTTP 404");
+    urls.failed("https://a.test/", down);
+    expect(urls.held("https://a.test/")).toEqual({ seconds: 2, error: down });
+    clock.time -= 365 * 86_400_000;
+    expect(urls.held("https://a.test/")).toBeNull();
+    urls.failed("https://a.test/", down);
+    expect(urls.held("https://a.test/")).toEqual({ seconds: 4, error: down });
   });
 });

@@ -247,6 +247,53 @@ describe("a fleet", () => {
   });
 });
 
+describe("what a fleet refuses", () => {
+  const down = async (): Promise<never> => {
+    throw new Error("20 batches are under way");
+  };
+  const wrong = async (): Promise<never> => {
+    throw new TypeError("Expected `after`");
+  };
+  const of = (given: object) => inspector({ namespaces: {}, authorize: () => "all", fleet: { ...fleetOf(), ...given } });
+  const post = async (given: object, api: string, body: unknown) =>
+    answered(await of(given)(ask({ api }, { method: "POST", headers: POST, body: JSON.stringify(body) })));
+  const batch = { action: "redrive", filter: { destination: "billing" } };
+
+  it("reaches the page, as what is wrong or as what has failed", async () => {
+    for (const [call, status, code] of [
+      [down, 500, "failed"],
+      [wrong, 400, "invalid"],
+    ] as const) {
+      const error = { code, message: expect.stringMatching(/20 batches are under way|Expected `after`/) };
+      const expected = { status, body: { error } };
+      expect(await answered(await of({ list: call })(ask({ api: "fleet", after: "x" })))).toMatchObject(expected);
+      expect(await answered(await of({ batches: call })(ask({ api: "batches" })))).toMatchObject(expected);
+      expect(await post({ start: call }, "batch", batch)).toMatchObject(expected);
+      expect(await post({ batches: call }, "stop", { id: "1" })).toMatchObject(expected);
+      const one = { batches: async () => [{ id: "1", action: "redrive" }] };
+      expect(await post({ ...one, stop: call }, "stop", { id: "1" })).toMatchObject(expected);
+      expect(await post({ ...one, resume: call }, "resume", { id: "1" })).toMatchObject(expected);
+    }
+  });
+
+  it("is no batch over everything because a name of its filter is wrong", async () => {
+    let started = 0;
+    const start = async () => ({ started: ++started });
+    const wrong = [
+      { ...batch, filter: { destinaton: "billing" } },
+      { ...batch, filter: "billing" },
+      { ...batch, filter: ["billing"] },
+      { ...batch, filter: [] },
+      { ...batch, filter: null },
+      { action: "redrive" },
+      { ...batch, objectsASecond: 1 },
+    ];
+    for (const each of wrong) expect([(await post({ start }, "batch", each)).status, each]).toEqual([400, each]);
+    expect(started).toBe(0);
+    expect((await post({ start }, "batch", { action: "redrive", filter: {} })).status).toBe(200);
+  });
+});
+
 describe("an object that can be inspected", () => {
   it.each(["INSPECTED_SQLITE", "INSPECTED_KV"] as const)(
     "offers one method more, and neither its handlers nor its manager (%s)",

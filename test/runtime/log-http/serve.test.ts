@@ -70,11 +70,20 @@ onEitherBackend("a log that is served", (backend) => {
       const again = await ask(stub, "", { headers: { "If-None-Match": known } });
       expect([known, again.status, again.body, again.next]).toEqual([known, 304, "", first.next]);
     }
-    // The same messages in another form.
+    // The same page in another form, also where both of them are an empty list.
     const events = { Accept: "application/cloudevents-batch+json" };
     expect((await ask(stub, "", { headers: { ...events, "If-None-Match": etag } })).status).toBe(200);
+    const end = await ask(stub, `?offset=${first.next}`);
+    const other = { ...events, "If-None-Match": end.headers.get("ETag") ?? "" };
+    expect(await ask(stub, `?offset=${first.next}`, { headers: other })).toMatchObject({ status: 200, body: "[]" });
     await putNumbers(stub, 4, 4);
-    expect(await ask(stub, "", { headers: { "If-None-Match": etag } })).toMatchObject({ status: 200, body: "[1,2,3,4]" });
+    const second = await ask(stub, "", { headers: { "If-None-Match": etag } });
+    expect(second).toMatchObject({ status: 200, body: "[1,2,3,4]" });
+    // The page still begins at -1 and ends at the same place.
+    await drained(stub);
+    await inside(stub, (_, outbox) => outbox.trim({ before: 3 }));
+    const known = { "If-None-Match": second.headers.get("ETag") ?? "" };
+    expect(await ask(stub, "", { headers: known })).toMatchObject({ status: 200, body: "[3,4]", next: second.next });
   });
 
   it("refuses with 410 an offset behind which messages have been deleted, and begins with the first that is kept", async () => {
@@ -300,6 +309,19 @@ onEitherBackend("a log that is served", (backend) => {
     await inside(stub, (_, outbox) => outbox.send({ no: "text" }));
     const { next } = await ask(stub, "", { contentType: "text/plain" });
     expect((await ask(stub, `?offset=${next}`, { contentType: "text/plain" })).status).toBe(500);
+  });
+
+  it("is served as text with the very bytes that were put, though a character is in two messages", async () => {
+    const stub = retained();
+    const served = await inside(stub, async (_, outbox) => {
+      for (const bytes of [[0xef, 0xbb, 0xbf, 0xe2, 0x82], [0xac], [0xff]]) await outbox.send(new Uint8Array(bytes));
+      const options = { source: outbox, authorize: () => true, contentType: "text/plain", sseSeconds: 0 };
+      const page = await serveLog(new Request("https://log.test/"), options);
+      const events = await serveLog(new Request("https://log.test/?offset=-1&live=sse"), options);
+      return { bytes: [...new Uint8Array(await page.arrayBuffer())], events: await events.text() };
+    });
+    expect(served.bytes).toEqual([0xef, 0xbb, 0xbf, 0xe2, 0x82, 0xac, 0xff]);
+    expect(served.events).toContain("data:\ufeff\u20ac\ufffd\n");
   });
 
   it("asks first who may read it, and lets in nobody but for true", async () => {
