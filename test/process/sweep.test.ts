@@ -135,8 +135,8 @@ describe("a sweep", () => {
 
   it("takes no other page, which answers with 200 as well, for the route", async () => {
     writeFileSync(join(path, "other.txt"), "one\n");
-    const answers = ["<html>Log in</html>", "null", '{"results":[]}', '{"ids":"all"}'];
-    let answer = "";
+    const answers = ["<html>Log in</html>", "null", '{"results":[]}', '{"ids":"all"}'] as const;
+    let answer: string = "";
     const server = createServer((_, response) => response.end(answer)).listen(0);
     const route = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
     for (const [n, ...args] of [
