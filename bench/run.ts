@@ -5,6 +5,7 @@
  *   npm run bench -- --million     the same, and the latencies of a million messages in place of some thousands: seventeen minutes more
  *   npm run bench -- --quick       a few seconds of each, to see that it works; writes nothing
  *   npm run bench -- --only puts,bursts,deliveries,latency,steady,destinations,log,commands,distribution,operations,memory,backlog,recovery,startup,size
+ *   npm run bench -- --only distribution --million --keep      writes what was measured into docs/performance.*, beside what the last run has left there
  *
  * On a machine that does something else the numbers mean nothing: the ratios suffer less than the rates, and the counts not at all.
  */
@@ -42,7 +43,12 @@ const PARTS = [
 type Part = (typeof PARTS)[number];
 
 const { values: options } = parseArgs({
-  options: { quick: { type: "boolean", default: false }, million: { type: "boolean", default: false }, only: { type: "string" } },
+  options: {
+    quick: { type: "boolean", default: false },
+    million: { type: "boolean", default: false },
+    only: { type: "string" },
+    keep: { type: "boolean" },
+  },
 });
 const { quick } = options;
 const parts = (options.only?.split(",") ?? PARTS) as Part[];
@@ -81,9 +87,11 @@ const BURSTS: [size: number, to: Destination, rounds: number, quick: number, ent
 
 install();
 const measured = await measure();
-if (options.only === undefined) {
-  const results = measured as Results;
+if (options.only === undefined || options.keep) {
   const docs = new URL("../docs/", import.meta.url);
+  const kept = options.keep ? (JSON.parse(readFileSync(new URL("performance.json", docs), "utf8")) as Results) : undefined;
+  const merged = { ...kept, ...measured } as Results;
+  const results: Results = { ...merged, targets: targets(merged) };
   const text = page(readFileSync(new URL("performance.md", docs), "utf8"), results);
   const drawn = chart(results);
   // A quick run writes nothing, and has tried all of it.
@@ -141,7 +149,7 @@ async function measure(): Promise<Partial<Results>> {
           ...(await latencies(runtime, quick ? OUTBOXES : [...OUTBOXES, ...PEERS], 0, quick ? 0.2 : 7)),
           ...(await latencies(runtime, OUTBOXES, quick ? 100 : 500, quick ? 0.2 : 7)),
         ]);
-        add("wholes", await wholes(runtime, quick ? 100 : 500, quick ? 1 : 15));
+        add("wholes", await wholes(runtime, quick ? 100 : 500, quick ? 1 : 60));
       });
       await part("distribution", async () => {
         const all: Distribution[] = [];
