@@ -170,7 +170,8 @@ onBothBackends("a message in a transaction", (backend) => {
     up = true;
     await drained(next);
     expect(await state(next)).toEqual({ txn: 1, outbox: 2 });
-    expect([...new Set(sent(next).map(({ msg }) => msg))]).toEqual(["in the transaction", "and another"]);
+    // How often it failed meanwhile is the machine's affair, and so the order.
+    expect(new Set(sent(next).map(({ msg }) => msg))).toEqual(new Set(["in the transaction", "and another"]));
   });
 
   it("wakes the object although nobody asks", async () => {
