@@ -2,7 +2,7 @@
 
 import { expected } from "../api/errors.js";
 import type { OutboxDelivery, OutboxMessage } from "../api/message.js";
-import { isOutOfSubrequests } from "../api/verdict.js";
+import { isOutOfSubrequests, isThrottled } from "../api/verdict.js";
 
 /**
  * A ready-made `sendMessages`: `sendMessages = toQueue(this.env.QUEUE)` as an instance property, or called from a method
@@ -38,7 +38,7 @@ export function secondsUntil(time: number, now: number): number {
 /**
  * Sends all groups side by side. When every one of them throws, the first error is thrown: nothing suggests that a message is to blame, so no attempts are
  * counted. When another one has succeeded, throwing would also hold back that one's later messages, so the unsettled messages of those that threw are
- * retried one by one. If a group asks to pause (`pause: true`), its messages wait for an hour without counting an attempt, and nothing else is paused.
+ * retried one by one, without counting an attempt where the group is only asked too often. If a group asks to pause (`pause: true`), its messages wait for an hour without counting an attempt, and nothing else is paused.
  */
 export async function settleGroups(groups: readonly Group[], delivery: OutboxDelivery): Promise<void> {
   const blocked: { group: Group; error: unknown }[] = [];
@@ -55,9 +55,14 @@ export async function settleGroups(groups: readonly Group[], delivery: OutboxDel
   const [first] = others;
   if (first && blocked.length === groups.length) throw first.error;
   for (const { group, error } of others) {
+    // It works and is asked too often: no message is to blame.
+    const isBusy = isThrottled(error);
     const asked = (error as { retryAfterSeconds?: number } | null | undefined)?.retryAfterSeconds;
     // The first outcome of a message wins, so messages settled before the throw stay settled.
-    for (const message of group.messages) retryLater(message, delivery, error, asked);
+    for (const message of group.messages) {
+      if (isBusy) waitFor(message, delivery, error, Math.min(Number(asked) || 0, DAY_SECONDS));
+      else retryLater(message, delivery, error, asked);
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 /** One call of a destination with several targets: every message gets its outcome here, or is remembered as one that outlived the call. */
 
 import { textOf } from "../api/errors.js";
-import type { OutboxDelivery } from "../api/message.js";
+import type { OutboxDelivery, OutboxMessage } from "../api/message.js";
 import type { Clock } from "./clock.js";
 import { secondsUntil } from "./destination.js";
 import { remember } from "./remember.js";
@@ -20,6 +20,11 @@ type Outcome = (delivery: OutboxDelivery) => void;
 export interface Outlived {
   readonly until: number;
   readonly outcome?: Outcome;
+}
+
+/** What a request that outlives its call is remembered by. Not the id: once a message is cancelled, another may be put with it. */
+export function placeOf({ source, sequence }: OutboxMessage): string {
+  return `${source}:${sequence}`;
 }
 
 export interface Call {
@@ -42,7 +47,7 @@ export interface Call {
 }
 
 /**
- * @param outlived requests left by earlier calls, by message
+ * @param outlived requests left by earlier calls, by `placeOf` their messages
  * @param timeoutSeconds how long one request may take
  */
 export function callOf(
@@ -52,15 +57,18 @@ export function callOf(
   timeoutSeconds: number,
   { now, after }: Clock,
 ): Call {
-  const unsettled = new Set(groups.flatMap(({ requests }) => requests.flatMap(({ messages }) => messages.map(({ id }) => id))));
+  const all = groups.flatMap(({ requests }) => requests.flatMap(({ messages }) => messages));
+  const unsettled = new Set(all.map(({ id }) => id));
+  const placesById = new Map(all.map((message) => [message.id, placeOf(message)]));
   const sending = new Map<string, number>();
   const blocked = new Map<string, Target>();
   let open = true;
   let spent: { readonly error: unknown } | null = null;
 
   const give = (id: string, outcome: Outcome): void => {
+    const place = placesById.get(id) ?? "";
     if (open && unsettled.delete(id)) outcome(delivery);
-    else if (!open && outlived.has(id)) outlived.set(id, { until: 0, outcome });
+    else if (!open && outlived.has(place)) outlived.set(place, { until: 0, outcome });
   };
 
   return {
@@ -82,10 +90,10 @@ export function callOf(
     },
 
     finish({ messages }) {
-      for (const { id } of messages) {
-        sending.delete(id);
+      for (const message of messages) {
+        sending.delete(message.id);
         // It failed after its call: it may be sent again.
-        if (!open && outlived.get(id)?.outcome === undefined) outlived.delete(id);
+        if (!open && outlived.get(placeOf(message))?.outcome === undefined) outlived.delete(placeOf(message));
       }
     },
 
@@ -99,7 +107,7 @@ export function callOf(
       const troubled = new Set(blocked.values());
       const [first] = troubled;
       open = false;
-      for (const [id, until] of sending) if (unsettled.has(id)) remember(outlived, id, { until });
+      for (const [id, until] of sending) if (unsettled.has(id)) remember(outlived, placesById.get(id) ?? "", { until });
       // Outcomes no longer count.
       delivery.signal.throwIfAborted();
       if (spent) throw errorOf(spent.error);

@@ -7,7 +7,7 @@ import { secondsUntil } from "./destination.js";
 import { placesOf } from "./places.js";
 import { remember } from "./remember.js";
 import { newTarget, noteFailure, type Target } from "./target.js";
-import { type Call, callOf, notYet, type Outlived } from "./target-call.js";
+import { type Call, callOf, notYet, type Outlived, placeOf } from "./target-call.js";
 
 /** One request to a target. */
 export interface TargetRequest {
@@ -100,13 +100,14 @@ export function targetsOf(concurrency: number, timeoutSeconds: number, clock: Cl
   }
 
   return {
-    settleKnown({ id }, delivery) {
-      const known = outlived.get(id);
+    settleKnown(message, delivery) {
+      const place = placeOf(message);
+      const known = outlived.get(place);
       if (!known) return false;
       if (known.outcome) {
-        outlived.delete(id);
+        outlived.delete(place);
         known.outcome(delivery);
-      } else delivery.retry(id, notYet(known.until - now()));
+      } else delivery.retry(message.id, notYet(known.until - now()));
       return true;
     },
 

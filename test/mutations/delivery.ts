@@ -151,6 +151,22 @@ export const DELIVERY: readonly Mutation[] = [
     finders: [unit("targets", "that all fail make every further call throw"), unit("targets", "tell why")],
   },
   {
+    name: "takes the late answer to a message for that to another with its id",
+    file: "destinations/target-call.ts",
+    within: "placeOf",
+    find: "{ source, sequence }: OutboxMessage",
+    replace: "{ source, sequence: _, number: sequence = 0 }: OutboxMessage & { number?: number }",
+    finders: [unit("targets", "say nothing of another")],
+  },
+  {
+    name: "counts attempts where a way is only asked too often",
+    file: "destinations/destination.ts",
+    within: "settleGroups",
+    find: "if (isBusy)",
+    replace: "if (isBusy && false)",
+    finders: [unit("destination", "asked too often")],
+  },
+  {
     name: "lets targets wait for a clock that was ahead",
     file: "destinations/destination.ts",
     within: "secondsUntil",

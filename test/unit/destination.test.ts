@@ -128,6 +128,19 @@ describe("groups that go different ways", () => {
     ]);
   });
 
+  it("of which one is asked too often let its messages wait for it, and count no attempt", async () => {
+    const { delivery } = recorder();
+    const retried: unknown[] = [];
+    const counting = { ...delivery, retry: (id: string, options: object = {}) => void retried.push({ id, ...options }) };
+    const busy = Object.assign(new Error("429"), { throttled: true, retryAfterSeconds: 1e9 });
+    const overloaded = Object.assign(new Error("Durable Object is overloaded."), { overloaded: true });
+    await settleGroups([group(["a"]), group(["b"], busy), group(["c"], overloaded)], counting);
+    expect(retried).toEqual([
+      { id: "b", delaySeconds: 86_400, countAttempt: false, reason: busy },
+      { id: "c", delaySeconds: 2, countAttempt: false, reason: overloaded },
+    ]);
+  });
+
   it("of which one fails after the timeout make the call fail", async () => {
     const { delivery, retried, controller } = recorder();
     controller.abort();

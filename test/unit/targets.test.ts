@@ -76,7 +76,11 @@ class World {
   }
 
   /** One call. Messages are named `target/number`. Resolves to what the call said, and how long it took. */
-  async call(ids: readonly string[], inOrder = false): Promise<{ outcomes: Record<string, Outcome>; error?: unknown; ms: number }> {
+  async call(
+    ids: readonly string[],
+    inOrder = false,
+    sequence = 1,
+  ): Promise<{ outcomes: Record<string, Outcome>; error?: unknown; ms: number }> {
     const outcomes: Record<string, Outcome> = {};
     const give = (id: string, outcome: Outcome): void => {
       if (id in outcomes) throw new Error(`${id} has two outcomes`);
@@ -90,7 +94,7 @@ class World {
     };
     const groups = new Map<string, TargetRequest[]>();
     for (const id of ids) {
-      const message = { id, msg: id } as OutboxMessage;
+      const message = { id, msg: id, source: `object of ${id}`, sequence } as OutboxMessage;
       if (this.targets.settleKnown(message, delivery)) continue;
       const target = id.split("/")[0] ?? "";
       groups.set(target, [...(groups.get(target) ?? []), this.#request(target, message)]);
@@ -291,6 +295,23 @@ describe("targets", () => {
     // It is known to be slow now, and its call waits for it.
     expect((await world.call(["slow/2", "good/2"])).outcomes).toEqual({ "slow/2": "ack", "good/2": "ack" });
   });
+
+  it.each([500, 5000])(
+    "that answer late say nothing of another message with the same id, put once that was cancelled (%i ms)",
+    async (ms) => {
+      const world = new World();
+      world.takesMs.set("slow", 3000);
+      await world.call(["slow/1"], false, 1);
+      // Before its answer, or after it.
+      await world.clock.pass(ms);
+      world.takesMs.set("slow", 20);
+      expect((await world.call(["slow/1"], false, 2)).outcomes).toEqual({ "slow/1": "ack" });
+      expect(world.timesSent("slow/1")).toBe(2);
+      await world.clock.pass(5000);
+      expect((await world.call(["slow/1"], false, 3)).outcomes).toEqual({ "slow/1": "ack" });
+      expect(world.timesSent("slow/1")).toBe(3);
+    },
+  );
 
   it("that hang are given up after the timeout, and tried again after their backoff", async () => {
     const world = new World();
