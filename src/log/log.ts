@@ -25,6 +25,8 @@ const RECENT_SEGMENTS = 8;
 const MOST_ENDS = 4096;
 /** So many segments are deleted in one commit where the log is retained: without that the readers' batches are the limit. */
 const MOST_TRIMMED = 64;
+/** So many messages may be in segments although storage has refused their puts: with one more, the object is reset. */
+const MOST_HOLES = 32;
 /** So many times the place of a position is guessed before the search halves what is left. */
 const MOST_GUESSES = 4;
 /** Rows read at once, so that memory stays bounded when each holds one big message. */
@@ -166,7 +168,8 @@ export function logOf(memory: Memory, list: Reading["list"], retention: Retentio
       if (inTail) {
         memory.tail = linesOf(lines.filter((stored) => !is(stored)));
         if (memory.position === position) memory.position--;
-      } else if (retention) memory.holes = [...memory.holes, position];
+      } else if (memory.holes.length >= MOST_HOLES) return null;
+      else memory.holes = [...memory.holes, position];
       return rows;
     },
 

@@ -5,7 +5,7 @@ import { known } from "../api/known.js";
 import { within } from "../api/within.js";
 import { type OutboxContext, untilWritable } from "../context.js";
 import { acksKey } from "../storage/rows.js";
-import { cursorAt } from "../subscription/cursor.js";
+import { cursorBehind, openUpTo } from "../subscription/cursor.js";
 import type { Delivery } from "../subscription/delivery.js";
 
 /** Where a destination goes back to. */
@@ -40,10 +40,10 @@ export async function rewind(
     if (wanted < log.earliest() || wanted > next) throw expected("options.to", `a position from ${log.earliest()} to ${next}`, to);
     pull.endAll();
     const written = store.commit((rows) => {
-      reader.cursor = cursorAt(wanted - 1);
+      reader.cursor = cursorBehind(wanted - 1, memory.holes);
       reader.segment = 0;
       // What of it the destination takes is found out by looking.
-      reader.queuedCount = memory.position - (wanted - 1);
+      reader.queuedCount = openUpTo(reader.cursor, memory.position);
       reader.timedCount = 0;
       reader.queueDueAt = 0;
       if (reader.acksAtRest) rows[acksKey(reader.prefix)] = undefined;

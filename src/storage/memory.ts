@@ -78,12 +78,28 @@ export interface Memory extends Readonly<OwnAlarmState>, Readonly<NativeAlarmSta
   /** Deliveries are known here that the stored header does not know yet: when it must at the latest. `NEVER` where it knows all. */
   settleAt: number;
 
+  /** The innermost transaction that is open, synchronous ones included: what is written now belongs to it. */
+  scope: Scope | null;
+
   /** Messages of the original package may still be in their own rows. */
   adopting: boolean;
   /** Ids without a number that the inbox remembers. */
   foreign: number;
   /** Events of messages that an open transaction has stored, and may yet roll back. Replaced, never changed. */
   pendingEvents: readonly Occurrence[];
+}
+
+/** A transaction that is open, as far as what is written in it is concerned. */
+export interface Scope {
+  /** The one around it. */
+  readonly outer: Scope | null;
+  /** It has been rolled back: what was written in it is gone, in memory as well. */
+  isGone: boolean;
+}
+
+/** Whether what was written in a transaction is gone: with that one, or with one around it. */
+export function isGone(scope: Scope | null): boolean {
+  return scope !== null && (scope.isGone || isGone(scope.outer));
 }
 
 /** A segment as this life has sealed it. */
@@ -141,6 +157,7 @@ export function memoryOf(object: string): Memory {
     chore: NEVER,
     extensions: NO_EXTENSIONS,
     settleAt: NEVER,
+    scope: null,
     adopting: false,
     foreign: 0,
     pendingEvents: [],

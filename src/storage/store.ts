@@ -264,9 +264,9 @@ export function storeOf(
         if (takers.includes(reader)) {
           reader.queuedCount--;
           if (meta?.due !== undefined) reader.timedCount--;
-          // Where it is in a segment, no reader gets it.
-          if (!isLast) reader.cursor = ack(reader.cursor, position);
         } else if (reader.cursor.ackFloor > memory.position) reader.cursor = cursorAt(memory.position);
+        // Where it is in a segment, no reader gets it.
+        if (!isLast) reader.cursor = ack(reader.cursor, position);
       }
       // A later put may have written the message. What is delivered went with the header that was refused.
       if (!isLast || settles || Object.keys(rows).length > 0) {

@@ -27,6 +27,11 @@ export function openUpTo({ ackFloor, acked }: Cursor, position: number): number 
   return acked.reduce((open, [first, last]) => open - (last - first + 1), position - ackFloor);
 }
 
+/** The cursor of a reader that begins behind a position. `holes` are positions of the log that no reader gets. */
+export function cursorBehind(ackFloor: number, holes: readonly number[]): Cursor {
+  return holes.reduce((cursor, position) => ack(cursor, position), cursorAt(ackFloor));
+}
+
 /** The cursor after a range of positions. */
 export function ack(cursor: Cursor, first: number, last: number = first): Cursor {
   if (last <= cursor.ackFloor || last < first) return cursor;

@@ -105,8 +105,8 @@ export interface LaneState {
 const NO_ROWS: ReadonlyMap<string, Row> = new Map();
 const NO_POSITIONS: ReadonlySet<number> = new Set();
 
-/** A reader that has delivered everything up to a position. */
-export function newReader(name: string, slot: number, ackFloor = 0): Reader {
+/** A reader that has delivered nothing. */
+export function newReader(name: string, slot: number): Reader {
   return {
     name,
     slot,
@@ -118,7 +118,7 @@ export function newReader(name: string, slot: number, ackFloor = 0): Reader {
     types: null,
     typesHash: 0,
     expiresMs: NEVER,
-    cursor: cursorAt(ackFloor),
+    cursor: cursorAt(0),
     segment: 0,
     queuedCount: 0,
     timedCount: 0,

@@ -4,6 +4,7 @@ import type { DestinationSpec } from "../api/destinations.js";
 import { DEFAULT_DESTINATION, type Emit } from "../api/events.js";
 import type { LetterLimits } from "../api/letter-limits.js";
 import type { Store } from "../storage/store.js";
+import { cursorBehind, openUpTo } from "./cursor.js";
 import { newReader, type Reader, undelivered } from "./reader.js";
 
 /**
@@ -27,8 +28,9 @@ export function register(store: Store, specs: readonly DestinationSpec[], limits
       if (reader) return reader;
     }
     const isFirst = name === DEFAULT_DESTINATION && memory.slots === 0 && stored.every(({ slot }) => slot > 0);
-    const start = Math.min(memory.position, Math.max(log.start(), from - 1));
-    const reader = newReader(name, isFirst ? 0 : ++memory.slots, start);
+    const start = Math.min(memory.position, Math.max(log.earliest() - 1, from - 1));
+    const reader = newReader(name, isFirst ? 0 : ++memory.slots);
+    reader.cursor = cursorBehind(start, memory.holes);
     reader.paused = isPaused;
     reader.typesHash = NEW;
     return reader;
@@ -49,7 +51,7 @@ export function register(store: Store, specs: readonly DestinationSpec[], limits
     const hash = hashOf(spec.types);
     // What of the queue it takes is found out by looking.
     if (reader.typesHash !== hash) {
-      reader.queuedCount = Math.max(0, memory.position - reader.cursor.ackFloor);
+      reader.queuedCount = Math.max(0, openUpTo(reader.cursor, memory.position));
       if (reader.queuedCount > 0) reader.queueDueAt = 0;
     }
     reader.typesHash = hash;

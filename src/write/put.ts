@@ -10,7 +10,7 @@ import { type OutboxContext, untilWritable } from "../context.js";
 import type { Found } from "../log/ids.js";
 import type { Replace, Replacement } from "../operate/replace.js";
 import { checkKey } from "../storage/guard.js";
-import { NEVER } from "../storage/memory.js";
+import { isGone, NEVER } from "../storage/memory.js";
 import { type Draft, draft, identify } from "../storage/message.js";
 import { maxMessageBytes } from "../storage/size.js";
 import { FEW_KEYS } from "../storage/store.js";
@@ -243,6 +243,7 @@ export function puttingOf(
 
   async function write(put: Put, found?: Found, replacement?: Replacement): Promise<unknown> {
     const { entries, keys, message, about, now, more, options, deleted, erased } = put;
+    const { scope } = memory;
     const first = isKnown(found) ? repeated(more, found) : undefined;
     const takers = first ? [] : takersOf(message);
     const replaced: Record<string, unknown> = {};
@@ -279,7 +280,9 @@ export function puttingOf(
     } catch (error) {
       // Storage refused the batch, so nothing of it was written: neither may the message go down with a later one.
       // Should it have gone down already, what is not yet committed is dropped, and the object begins again from what is stored.
-      if (erased || replacement || (!first && !store.retract(position, entries, more, takers))) ctx.abort(String(error));
+      // Where its transaction has been rolled back meanwhile it is gone, and its position may be another message's.
+      const isLeft = !first && !isGone(scope);
+      if (erased || replacement || (isLeft && !store.retract(position, entries, more, takers))) ctx.abort(String(error));
       void wake();
       throw refusal(error, entries, keys);
     }

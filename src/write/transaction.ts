@@ -4,6 +4,7 @@ import { expected } from "../api/errors.js";
 import type { Occurrence } from "../api/events.js";
 import type { OutboxContext } from "../context.js";
 import { guarded } from "../storage/guard.js";
+import type { Scope } from "../storage/memory.js";
 import { bindNative, define } from "../storage/native.js";
 import { lookAgain } from "../subscription/reader.js";
 
@@ -33,10 +34,25 @@ export function transactionsOf(parts: OutboxContext, native: DurableObjectStorag
     for (const event of pendingEvents) settings.emit(event);
   }
 
+  /** Enters a transaction. Gives what leaves it, and what puts memory back as it is now. */
+  function enter(): { leave(): void; undo(): void } {
+    const restores = [store.snapshot(), alarm.snapshot()];
+    const scope: Scope = { outer: memory.scope, isGone: false };
+    memory.scope = scope;
+    return {
+      leave() {
+        memory.scope = scope.outer;
+      },
+      undo() {
+        scope.isGone = true;
+        for (const restore of restores) restore();
+      },
+    };
+  }
+
   /** When it rolls back, memory goes back with it. */
   async function inTransaction<T>(txn: DurableObjectTransaction, closure: Closure<T>): Promise<T> {
-    const restore = store.snapshot();
-    const restoreAlarm = alarm.snapshot();
+    const { leave, undo } = enter();
     const outer = store.native;
     const inner = bindNative(txn);
     store.native = inner;
@@ -50,8 +66,7 @@ export function transactionsOf(parts: OutboxContext, native: DurableObjectStorag
       store.rollbacks++;
       rolled = true;
       store.native = outer;
-      restore();
-      restoreAlarm();
+      undo();
       // A batch may have been read meanwhile, and have moved on what is known to be due.
       for (const reader of memory.readers) lookAgain(reader);
     };
@@ -71,6 +86,7 @@ export function transactionsOf(parts: OutboxContext, native: DurableObjectStorag
       if (!over) rollback();
       throw error;
     } finally {
+      leave();
       store.native = outer;
       store.closing = outer === native;
     }
@@ -117,17 +133,16 @@ export function transactionsOf(parts: OutboxContext, native: DurableObjectStorag
 
     transactionSync(closure) {
       if (typeof closure !== "function") throw expected("closure", "a function", closure);
-      const restore = store.snapshot();
-      const restoreAlarm = alarm.snapshot();
+      const { leave, undo } = enter();
       depth++;
       try {
         return native.transactionSync(closure);
       } catch (error) {
-        restore();
-        restoreAlarm();
+        undo();
         alarm.rolledBack();
         throw error;
       } finally {
+        leave();
         depth--;
         emitPending();
         delivery.kick();

@@ -120,8 +120,8 @@ export const READERS: readonly Mutation[] = [
     name: "a new destination begins behind the position that it names",
     file: "subscription/register.ts",
     within: "register",
-    find: "Math.max(log.start(), from - 1)",
-    replace: "Math.max(log.start(), from)",
+    find: "from - 1)",
+    replace: "from)",
     finders: [runtime("named", "that are new begin with")],
   },
   {

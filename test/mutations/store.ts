@@ -90,8 +90,8 @@ export const STORE: readonly Mutation[] = [
   {
     name: "forgets on rollback what memory has seen",
     file: "write/transaction.ts",
-    within: "inTransaction",
-    find: "restore();",
+    within: "undo",
+    find: "for (const restore of restores) restore();",
     replace: "",
     finders: [crashes("transactions"), stories],
   },
