@@ -73,7 +73,7 @@ export function aggregate<State, Command, Event>(
       const page = await outbox.read({ from, limit: PAGE, ...(types && { types }) });
       if (page.earliest > from) throw trimmed(from, page.earliest);
       for (const { msg } of page.messages as readonly { msg: Event }[]) {
-        fold.state = decider.evolve(fold.state, msg);
+        fold.state = notLater("evolve", decider.evolve(fold.state, msg));
         fold.version++;
         events?.push(msg);
       }
@@ -86,7 +86,9 @@ export function aggregate<State, Command, Event>(
   async function load(txn: Pick<OutboxTransaction<Event>, "get">): Promise<Fold<State>> {
     const found = await txn.get<Snapshot<State>>(snapshotKey);
     const isUsable = found?.snapshotVersion === snapshotVersion;
-    const { state, version, position } = isUsable ? found : { state: decider.initialState(), version: 0, position: 0 };
+    const { state, version, position } = isUsable
+      ? found
+      : { state: notLater("initialState", decider.initialState()), version: 0, position: 0 };
     const fold = { state, version, position, sequence: 0, snapshotAt: position };
     await catchUp(fold);
     return fold;
@@ -94,8 +96,7 @@ export function aggregate<State, Command, Event>(
 
   /** The events of one command. @throws what `decide` throws. */
   function decide(command: Command, state: State): readonly Event[] {
-    const decided = decider.decide(command, state);
-    if (decided instanceof Promise) throw expected("decider.decide", "a function that is not async", decided);
+    const decided = notLater("decide", decider.decide(command, state));
     const events = (Array.isArray(decided) ? decided : [decided]) as readonly Event[];
     const other = types && events.find((event) => !types.includes(typeOf(event) ?? ""));
     if (other !== undefined) throw expected("decider.decide", `a function that returns events of options.types (${types})`, typeOf(other));
@@ -152,6 +153,12 @@ export function checkLog(outbox: EventLog<never> | undefined): void {
 export async function endOf(outbox: Pick<EventLog<never>, "read">): Promise<{ position: number; sequence: number }> {
   const { messages, next, sequence } = await outbox.read({ direction: "backward", limit: 1 });
   return { position: messages[0]?.position ?? next, sequence };
+}
+
+/** Of a promise nothing could be known when it is used. */
+function notLater<T>(name: string, value: T): T {
+  if (value instanceof Promise) throw expected(`decider.${name}`, "a function that is not async", value);
+  return value;
 }
 
 function stateOf<State>({ state, version, position }: Omit<AggregateState<State>, "exists">): AggregateState<State> {

@@ -1,10 +1,11 @@
 /** Text as a person can read it safely: what would be invisible, or change how its neighbours look, is shown as an escape. */
 
 /**
- * Control characters, halves of a surrogate pair, characters that change the direction of what follows, and those that have no width. Line breaks and tabs
- * are among them: a caller that wants to keep them splits at them first.
+ * Control characters, halves of a surrogate pair, characters that change the direction of what follows, and those that have no width: soft hyphens, fillers
+ * and tags, in which a whole text can hide. Line breaks and tabs are among them: a caller that wants to keep them splits at them first. The two that
+ * choose between text and emoji are not.
  */
-const HIDDEN = /[\p{Cc}\p{Cs}\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/gu;
+const HIDDEN = /(?![\ufe0e\ufe0f])[\p{Cc}\p{Cs}\p{Default_Ignorable_Code_Point}\u2028\u2029\ufff9-\ufffb]/gu;
 
 /** The text with escapes such as `\u202e` in place of what can't be seen. */
 export function visible(text: string): string {
@@ -19,5 +20,6 @@ export function quoted(text: string): string {
 const SHORT: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
 function escaped(character: string): string {
-  return SHORT[character] ?? `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  const units = Array.from({ length: character.length }, (_, at) => character.charCodeAt(at).toString(16).padStart(4, "0"));
+  return SHORT[character] ?? units.map((unit) => `\\u${unit}`).join("");
 }

@@ -143,4 +143,12 @@ export const EVENT_SOURCING: readonly Mutation[] = [
     replace: "",
     finders: [emmett("refuses another version")],
   },
+  {
+    name: "decides on a state that is a promise",
+    file: AGGREGATE,
+    within: "notLater",
+    find: "value instanceof Promise",
+    replace: 'name === "decide" && value instanceof Promise',
+    finders: [runtime("aggregate", "not there yet")],
+  },
 ];

@@ -273,4 +273,12 @@ export const INSPECTOR: readonly Mutation[] = [
     replace: "if (filter === null)",
     finders: [guard("is no batch over everything")],
   },
+  {
+    name: "shows no character in which a text can hide",
+    file: "inspector/visible.ts",
+    within: "HIDDEN",
+    find: "\\p{Default_Ignorable_Code_Point}",
+    replace: "\\u200b-\\u200f\\u202a-\\u202e\\ufeff",
+    finders: [values("loses nothing")],
+  },
 ];

@@ -1,11 +1,12 @@
 /** Aggregates: state, events and snapshot in one commit, whatever fails, and what it costs to load one. */
 import fc from "fast-check";
 import { expect, it } from "vitest";
+import { aggregate, type EventLog } from "../../../src/event-sourcing/index.ts";
 import { SEED, size } from "../../support/random.ts";
 import { boxWith } from "../support/batches.ts";
 import { again, type Backend, crash, drained, inside, onBothBackends, onEitherBackend, type Stub } from "../support/harness.ts";
 import { ledgered } from "../support/lanes.ts";
-import { type Account, accountOf, type Command, type Event, FEE, foldOf, logOf, seen } from "./account.ts";
+import { type Account, account, accountOf, type Command, type Event, FEE, foldOf, logOf, seen } from "./account.ts";
 
 const kept = (backend: Backend): Stub => boxWith(backend, { retain: "all" });
 const snapshotIn = (storage: DurableObjectStorage) => storage.get<{ state: Account; position: number; version: number }>("snapshot");
@@ -307,6 +308,10 @@ onEitherBackend("the options of an aggregate", (backend) => {
         await expect(account.handle({ do: "open" })).rejects.toThrow(`"${Object.keys(given)[0]}"`);
       }
       await expect(accountOf(outbox).handle({ do: "open" }, { transaction: 1 } as object)).rejects.toThrow("txn");
+      for (const name of ["initialState", "decide", "evolve"] as const) {
+        const decider = { ...account, [name]: async () => ({ type: "opened" }) } as never;
+        await expect(aggregate(outbox as EventLog<Event>, decider).handle({ do: "open" } as never)).rejects.toThrow(`decider.${name}`);
+      }
       expect((await storage.list()).size).toBe(0);
       expect(await logOf(outbox)).toEqual([]);
     });

@@ -38,6 +38,8 @@ describe("the text of a message", () => {
       [{ none: undefined, nothing: null, yes: true }, "{ none: undefined, nothing: null, yes: true }"],
       [/<a>/gi, "/<a>/gi"],
       ["\ud800", '"\\ud800"'],
+      // A soft hyphen, a filler, a tag and a selector in the middle of a word; an emoji stays one.
+      ["pay\u00ad\u3164\u{e0041}\ufe01 \u2764\ufe0f", '"pay\\u00ad\\u3164\\udb40\\udc41\\ufe01 \u2764\ufe0f"'],
       // biome-ignore lint/suspicious/noSparseArray: a hole is no undefined
       [[1, , 3], 'Array(3) { "0": 1, "2": 3 }'],
       [new RangeError("too far"), 'RangeError("too far")'],
