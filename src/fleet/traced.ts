@@ -31,7 +31,7 @@ const MOST_TRACES = 10;
  * @throws TypeError when the handler is no function, or an option is wrong
  *
  * @example
- * destinations = { billing: { send: traced(toWebhook(url), { name: "billing" }) } };
+ * destinations = { billing: { send: traced(toWebhook(url, { secret }), { name: "billing" }) } };
  */
 export function traced<M, H extends Handler<M>>(handler: H & Handler<M>, options: TracedOptions = {}): H {
   if (typeof handler !== "function") throw expected("handler", "a function", handler);

@@ -50,8 +50,8 @@ const MOST_DELAY_SECONDS = 43_200;
  * processed, already known or stored are acked, the rest go back to the queue. Never throws because of a message.
  *
  * @example
- * async queue(batch, env) {
- *   await consumeQueue(batch, env, { route: ({ key }) => env.TABLES.getByName(key) });
+ * async queue(batch: MessageBatch<OutboxEnvelope<Booked>>, env: Env) {
+ *   await consumeQueue(batch, env, { route: ({ msg }) => env.TABLES.getByName(msg.table) });
  * }
  */
 export async function consumeQueue<E, B = unknown>(

@@ -26,8 +26,8 @@ const ABORT_MS = 50;
  * @throws TypeError when an option is wrong.
  *
  * @example
- * const subject = { make: () => startSmsGateway(), refused: () => ({ to: "nobody" }), down: (gateway) => gateway.stop() };
- * for (const { name, run } of destinationChecks(subject)) it(name, run);
+ * const checks = destinationChecks({ make: () => startSmsGateway(), refused: () => ({ to: "nobody" }), down: (gateway) => gateway.stop() });
+ * for (const { name, run } of checks) it(name, run);
  */
 export function destinationChecks<E extends DestinationEnd<never>>(subject: DestinationSubject<E>): DestinationCheck[] {
   const { patienceSeconds = 10, ...functions } = known("subject", subject, NAMES);
