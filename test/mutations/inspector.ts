@@ -125,8 +125,8 @@ export const INSPECTOR: readonly Mutation[] = [
     name: "shows the direction of text as it wants to be",
     file: "inspector/visible.ts",
     within: "HIDDEN",
-    find: "\\u2028-\\u202e",
-    replace: "\\u2028-\\u2029",
+    find: "\\ufe0f]",
+    replace: "\\ufe0f\\u202a-\\u202e]",
     finders: [values("twenty hostile")],
   },
   {
