@@ -182,6 +182,55 @@ describe("an invocation that has no subrequests left", () => {
   });
 });
 
+/** The platform lets six requests of an invocation wait for their answers; a seventh waits for one of these to end. */
+class Connections {
+  /** Requests that had to wait for another. */
+  queued = 0;
+  #open = 0;
+  readonly #waiting: (() => void)[] = [];
+
+  async during(work: () => Promise<unknown>): Promise<void> {
+    if (this.#open >= CONNECTIONS) {
+      this.queued++;
+      await new Promise<void>((enter) => this.#waiting.push(enter));
+    } else this.#open++;
+    try {
+      await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#open--;
+    }
+  }
+}
+
+describe("six connections", () => {
+  it("are enough for handlers that use one each: no request waits for another, and five that hang delay no one", async () => {
+    const connections = new Connections();
+    const begun: number[] = [];
+    const limited = new Limited(
+      1e9,
+      ({ taken }) => {
+        const hangs = (_: unknown, { signal }: { signal: AbortSignal }) =>
+          connections.during(() => new Promise<void>((end) => signal.addEventListener("abort", () => end(), { once: true })));
+        const works: Send = async (messages) => {
+          for (const { msg } of messages) await connections.during(() => limited.world.outside(() => void taken.push(msg), 5));
+          begun.push(limited.world.loop.clock);
+        };
+        return Object.fromEntries(upTo(9).map((n) => [`d${n}`, n < 5 ? hangs : works]));
+      },
+      { timeoutSeconds: 10 },
+    );
+    const start = limited.world.loop.clock;
+    await limited.put(3);
+    await limited.world.advance(60_000);
+    expect(sorted(limited.taken)).toEqual(sorted(upTo(4).flatMap(() => upTo(3))));
+    expect(Math.max(...begun) - start).toBeLessThan(1000);
+    expect(limited.told("failed")).toBeGreaterThanOrEqual(5);
+    expect(connections.queued).toBe(0);
+  });
+});
+
 describe("maxPerSecond", () => {
   it.each([
     ["alarm", 10, 100],

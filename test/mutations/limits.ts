@@ -35,6 +35,14 @@ export const LIMITS: readonly Mutation[] = [
     finders: [model("limits", "a run ends")],
   },
   {
+    name: "calls more handlers at a time than the platform has connections",
+    file: "subscription/dispatch.ts",
+    within: "MOST_HANDLERS",
+    find: "6",
+    replace: "9",
+    finders: [model("platform", "six connections")],
+  },
+  {
     name: "reads a batch of any size from the queue",
     file: "subscription/take.ts",
     within: "takeLog",
