@@ -29,6 +29,7 @@ export interface MessageMeta {
   /** Of a dead letter: later messages of its key wait for it. */
   holds?: true;
   error?: string;
+  /** Of a dead letter, or of a message that is about to become one. */
   reason?: DeadReason;
   first?: number;
   last?: number;

@@ -131,7 +131,7 @@ export async function drop(parts: OutboxContext, { reader }: Delivery, toDead: b
       },
     };
     // Nothing tells an object that it has died in a call.
-    return (await dead.handle([dying], true)).size > 0;
+    return (await dead.handle([dying], true)).done.length > 0;
   }
 
   /** Goes through all steps of a kind. Resolves to how many messages there were. */

@@ -11,7 +11,7 @@ import { currentIn } from "./versions.js";
 
 /** How long one call may take, in seconds: other requests wait meanwhile, and the platform resets an object that keeps them waiting for 30. */
 const TIMEOUT_SECONDS = 10;
-/** How long all calls of one batch may take together, in milliseconds: then those that are left are not made. */
+/** How long all calls of one batch may take together, in milliseconds: the messages that are left then have theirs in the next run. */
 const BUDGET_MS = 60_000;
 /** A message in whose calls the isolate died so often becomes a dead letter without another. */
 const MOST_DEATHS = 3;
@@ -31,12 +31,13 @@ export interface DeadMessages {
   /** Whether the class has the handler now. Without it nothing here is called, and nothing costs anything. */
   isHandled(): boolean;
   /**
-   * Makes messages dead letters, each in a transaction in which the handler is called first. Resolves to those for which that has been done. For
-   * the others the handler has failed, which has been reported, and nothing of what it wrote is left: they are as they were.
+   * Makes messages dead letters, each in a transaction in which the handler is called first. Resolves to those for which that has been done, and
+   * those that there was no time for. For the others the handler has failed, which has been reported, and nothing of what it wrote is left: they are
+   * as they were.
    *
    * @param isCareful an earlier run has died, or nothing would tell that this one does: it is written down before each call
    */
-  handle<D extends Dying>(dying: readonly D[], isCareful: boolean): Promise<ReadonlySet<D>>;
+  handle<D extends Dying>(dying: readonly D[], isCareful: boolean): Promise<{ readonly done: readonly D[]; readonly left: readonly D[] }>;
 }
 
 /** `deadMessage` as it is found at a call. */
@@ -100,15 +101,15 @@ export function deadMessagesOf(
     isHandled: () => handler() !== null,
 
     async handle(all, isCareful) {
-      const done = new Set<(typeof all)[number]>();
+      const done: (typeof all)[number][] = [];
       const deadline = store.now() + BUDGET_MS;
-      for (const dying of all) {
+      for (const [index, dying] of all.entries()) {
         const { reader, message } = dying;
         while (store.open) await store.open;
+        if (index > 0 && store.now() >= deadline) return { done, left: all.slice(index) };
         const call = handler();
         if (!call) continue;
         try {
-          if (store.now() >= deadline) throw new OutboxError("timeout", `deadMessage() took over ${BUDGET_MS / 1000} s for one batch.`);
           if (isCareful || reader.dying) await note(dying);
           // What is thrown in there would reset the object.
           const { value, error } = await exclusively(() =>
@@ -118,7 +119,7 @@ export function deadMessagesOf(
             ),
           );
           if (error) throw error.cause;
-          if (value) done.add(dying);
+          if (value) done.push(dying);
           reader.dying = null;
         } catch (error) {
           reader.dying = null;
@@ -127,7 +128,7 @@ export function deadMessagesOf(
           emit({ type: "dead_message_failed", destination: reader.name, ...about, ...failure(error) });
         }
       }
-      return done;
+      return { done, left: [] };
     },
   };
 }

@@ -34,7 +34,8 @@ export function eventsOf(destination: string, entries: Entry[], all: boolean): O
     const { attempts = 0, error = "", due = 0, reason } = more;
     const failed = { destination, attempts, error, ...(cause !== undefined && { cause }) };
     if (fate === "dead" && reason) events.push({ type: "dead", ...about(entry), reason, ...failed });
-    else if (fate === "aside" && more.last && entry.attempts) events.push({ type: "retried", ...about(entry), retryAt: due, ...failed });
+    else if (fate === "aside" && more.last && entry.attempts && !reason)
+      events.push({ type: "retried", ...about(entry), retryAt: due, ...failed });
     else if (all && fate === "aside") aside.push(idOf(entry));
   }
   if (aside.length > 0) events.unshift({ type: "set_aside", destination, ids: aside });

@@ -186,8 +186,10 @@ export function settlingOf(
         isGone: () => queue.isGone(entry),
         change: (rows: Record<string, unknown>) => queue.bury(entry, rows),
       }));
-    const done = (await host.deadMessages()?.handle(dying, isCareful())) ?? new Set();
+    const { done = [], left = [] } = (await host.deadMessages()?.handle(dying, isCareful())) ?? {};
     for (const { entry } of done) for (const event of eventsOf(reader.name, [entry], listening)) emit(event);
+    // It is not handed over again: what has become of it goes with it.
+    for (const { entry } of left) Object.assign(entry, { fate: "aside", more: { ...entry.more, due: store.now() } });
   }
 
   return { settle, backOff, stop, lease };

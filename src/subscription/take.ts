@@ -282,7 +282,9 @@ function endOfQueue({ memory }: Store, reader: Reader, batch: Batch, now: number
 /** Counts a message to what can be handed over, to the dead letters when it has expired, or to what waits when it is ahead of this deployment. */
 function hand(reader: Reader, batch: Batch, entry: Entry, { now, versions }: Step): void {
   batch.entries.push(entry);
-  if (isExpired(reader, entry, now)) {
+  // One for which an earlier run had no time to call `deadMessage`.
+  if (entry.more.reason) entry.fate = "dead";
+  else if (isExpired(reader, entry, now)) {
     entry.fate = "dead";
     const { first = now } = entry.more;
     const error = "It expired before it was delivered.";

@@ -78,11 +78,6 @@ export class DeadMessages {
     else this.without.add(label);
   }
 
-  /** It was not called for a message, because its time was over. */
-  skipped(label: number): void {
-    this.without.add(label);
-  }
-
   /** Something has become durable. */
   committed({ dead }: Durable, rows: ReadonlyMap<string, unknown>): void {
     for (const { label } of dead) {

@@ -1,6 +1,7 @@
 /** What can grow, or take long, has an end: on the model, where hours pass at once and a clock can be wrong. */
 import { describe, expect, it } from "vitest";
 import {
+  type OutboxDeadMessageHandler,
   type OutboxDelivery,
   type OutboxManager,
   type OutboxMessage,
@@ -17,6 +18,7 @@ interface Box {
 interface Handlers {
   readonly send: (messages: OutboxMessage<never>[], delivery: OutboxDelivery) => unknown;
   readonly alarm?: () => unknown;
+  readonly dead?: OutboxDeadMessageHandler;
 }
 
 const SECOND = 1000;
@@ -43,6 +45,7 @@ describe.each(["sqlite", "kv"] as const)("limits (%s)", (backend) => {
         return handlers.alarm?.();
       }
     };
+    if (handlers.dead) Object.assign(Plain.prototype, { deadMessage: handlers.dead });
     const cls = withTransactionalOutbox(Plain as never, { retry: RETRY, ordering: "batch", ...options });
     return new World<Box>({ backend, tempo: "joined", seed: 1 }, () => cls as unknown as ObjectClass<Box>);
   }
@@ -62,6 +65,49 @@ describe.each(["sqlite", "kv"] as const)("limits (%s)", (backend) => {
     expect(runs.length).toBeGreaterThan(1);
     expect(Math.max(...runs)).toBeLessThanOrEqual(70 * SECOND);
   });
+
+  it.each(["continue", "hold"] as const)(
+    "deadMessage() has a minute for a batch, and the rest have their calls in later runs: %s",
+    async (onDead) => {
+      const taken: unknown[] = [];
+      const told: string[] = [];
+      const calls: { readonly msg: unknown; readonly at: number }[] = [];
+      const send: Handlers["send"] = (messages, delivery) => {
+        taken.push(...messages.map(({ msg }) => msg));
+        for (const { id, msg } of messages) if (String(msg).startsWith("bad")) delivery.reject(id, "never");
+      };
+      const dead: OutboxDeadMessageHandler = async ({ msg, reason, error, attempts }, _, txn) => {
+        calls.push({ msg, at: world.loop.clock });
+        expect({ reason, error, attempts }).toEqual({ reason: "rejected", error: "never", attempts: 1 });
+        await txn.put(`own:${msg}`, true);
+        await world.outside(() => {}, 9 * SECOND);
+      };
+      const world = worldWith({ send, dead }, { onDead, onEvent: ({ type }) => told.push(type) });
+      // Where a dead letter holds its key, what follows has its call when that is over.
+      const keyOf = (n: number): OutboxPutOptions => (n % 3 === 0 ? {} : { key: `key ${onDead === "hold" ? n : n % 3}` });
+      const runs: number[] = [];
+      world.alarmed = ({ scheduledTime }) => void runs.push(world.loop.clock - scheduledTime);
+      const bad = Array.from({ length: 20 }, (_, n) => `bad ${n}`);
+      await world.act(({ outbox }) => Promise.all(bad.map((msg, n) => outbox.send(msg, keyOf(n))).concat(outbox.send("good"))));
+      const begun = world.loop.clock;
+      await world.advance(65 * SECOND);
+      expect(taken).toEqual([...bad, "good"]);
+      // Nothing of them is handed over again, or forgotten, because the object dies meanwhile.
+      await world.advance(30 * SECOND);
+      world.evict();
+      await world.advance(HOUR);
+      expect(Math.max(...runs)).toBeLessThanOrEqual(80 * SECOND);
+      expect(taken).toEqual([...bad, "good"]);
+      expect([...new Set(calls.map(({ msg }) => msg))].sort()).toEqual([...bad].sort());
+      expect(Math.max(...calls.map(({ at }) => at)) - begun).toBeLessThanOrEqual(300 * SECOND);
+      const letters = await world.act(({ outbox }) => outbox.list({ state: "dead" }));
+      expect(letters.map(({ msg, reason }) => [msg, reason])).toEqual(bad.map((msg) => [msg, "rejected"]));
+      expect(await world.act(({ outbox }) => outbox.stats())).toMatchObject({ pending: 0, delayed: 0, blocked: 0, dead: 20 });
+      expect(told.filter((type) => type === "dead")).toHaveLength(20);
+      expect(told).not.toContain("retried");
+      expect(told).not.toContain("dead_message_failed");
+    },
+  );
 
   describe("120 messages of 100 kB, with room for a thousand in a call,", () => {
     const PAD = "x".repeat(100_000);

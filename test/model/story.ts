@@ -103,11 +103,7 @@ export class Story {
     if (type === "dead") this.#seeLetters(this.view(), [this.destination.labels.get(event.id) ?? 0]);
     if (type === "dead") for (const letter of this.view().dead) this.#letterIds.set(letter.id, letter);
     if (type === "dead_letters_deleted") this.#hasTrimmed(event);
-    if (type === "dead_message_failed") {
-      // A batch has a minute for all of its calls, which is over at once where the clock is set ahead.
-      if (this.jumped && event.error.includes("for one batch")) this.dead.skipped(this.lastOf(event.id) ?? 0);
-      else this.dead.failed(event.id);
-    }
+    if (type === "dead_message_failed") this.dead.failed(event.id);
     // An own alarm that waits for the platform's retry is taken over, and that is told as a repair.
     const well = !this.rough && this.world.crashes === 0 && !this.lost && !this.own.thrown;
     if (type === "repaired" && well) this.wrong.push("an alarm was repaired that stood, or whose call was under way");
