@@ -18,7 +18,7 @@ const LAST_DATE = 6_942_672_000_000;
 export interface Hints {
   /** The own alarm that was deleted in this turn: `runDurableObjectAlarm` does that before it calls `alarm()`. */
   readonly deleted: OwnAlarm | null;
-  /** `runDurableObjectAlarm` was told of the outbox's alarm, and calls it next, before its time. */
+  /** `runDurableObjectAlarm` has seen the outbox's alarm, and calls it next, before its time. */
   readonly isPoolNext: boolean;
 }
 

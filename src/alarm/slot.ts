@@ -166,7 +166,7 @@ export function alarmSlot(store: Store, emit: Emit, timers: Timers, host: AlarmH
     rolledBack: () => void sync(),
 
     async handle(info, deliver) {
-      if (call.firingAt) return deliver(false); // Called by hand while another call is under way.
+      if (call.firingAt) return deliver(false); // Called by other code while another call is under way.
       const { isShared, died, startsOwn } = begin(info, deliver);
       if (startsOwn) handler.start(info);
       else sync();

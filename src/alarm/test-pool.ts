@@ -1,4 +1,4 @@
-/** Cloudflare's test pool: its `runDurableObjectAlarm` asks storage whether an alarm is set before it calls one, and must be told of the outbox's. */
+/** Cloudflare's test pool: its `runDurableObjectAlarm` asks storage whether an alarm is set before it calls one, and must see the outbox's. */
 
 /** Whether that asks, as its frame in the stack says. In production nothing is looked at: the pool alone has this global. */
 export function isTestPool(): boolean {

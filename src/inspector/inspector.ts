@@ -1,4 +1,4 @@
-/** `inspector`: a page for whoever is on call, and the JSON API behind it. */
+/** `inspector`: a page for the engineer on call, and the JSON API behind it. */
 
 import { expected } from "../api/errors.js";
 import { known } from "../api/known.js";

@@ -18,7 +18,7 @@ export type InspectorCommand =
   /** The destination gets again what the log has kept from this position on. */
   | { readonly action: "rewind"; readonly destination: string; readonly to: number };
 
-/** What has become of a command. A message that somebody else has dealt with meanwhile is no error: it is counted in `gone`. */
+/** What has become of a command. A message that another person has dealt with meanwhile is no error: it is counted in `gone`. */
 export interface InspectorOutcome {
   readonly action: InspectorAction;
   /** How many messages it has changed; of `pause` and `resume` how many destinations; of `flush` by how many fewer messages wait. */

@@ -25,7 +25,7 @@ export function eventStream(
 }
 
 /**
- * A body whose texts are asked for as it is read.
+ * A body whose strings are requested as it is read.
  *
  * @param end called once they are over, or the client has gone
  */

@@ -131,7 +131,7 @@ async function events(request: Request, read: Read, attach: Attach, asked: Asked
   }
 }
 
-/** The texts of a stream of events. It ends with its time, with the socket, and where the object does not answer with a page. */
+/** A stream of events, as strings. It ends with its time, with the socket, and where the object does not answer with a page. */
 async function* textsOf(
   read: Read,
   growth: Growth,

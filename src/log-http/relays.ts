@@ -53,7 +53,7 @@ export function relaysOf(ctx: DurableObjectState): Relays {
     try {
       while (relays().length > 0) await nextIn(source);
     } catch (error) {
-      // Whoever reads a page next is told of it.
+      // The next reader of a page learns of it.
       for (const socket of relays()) socket.close(BROKEN, "The log can't be followed.");
       console.error("[do-transactional-outbox] The log can't be followed for its relays.", error);
     } finally {

@@ -8,7 +8,7 @@ import type { Store } from "../storage/store.js";
 /**
  * The row of an id is written with its message, says where that is, and stays when it is delivered. From then on the id is remembered in the
  * header, and older ones, up to 64 in a row, in a spill. So remembering costs no row of its own, and forgetting no scan. Whether an id is still
- * known is decided by the time that stands there, never by whether its row has been deleted yet.
+ * known is decided by the time that is noted there, never by whether its row has been deleted yet.
  */
 export interface Ids {
   /** What is known of an id. */

@@ -69,7 +69,7 @@ export function deadLettersOf(
     const given = ids && [...ids];
     await untilWritable(parts);
     const within = store.open;
-    /** Whether somebody else's transaction is open, whose end nobody may wait for who keeps others out. */
+    /** Whether the transaction of another call is open: what keeps others out must not wait for its end. */
     const isForeign = (): boolean => store.open !== null && store.open !== within;
     const wanted = given && (await positionsOf(given));
     let count = 0;

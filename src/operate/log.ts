@@ -35,7 +35,7 @@ export interface OutboxReadOptions {
   /** Only messages with this ordering key. */
   key?: string;
   /**
-   * Only what is committed and durable, as `tail` has it: for what is sent to somebody else. It waits until an open transaction has ended, so a
+   * Only what is committed and durable, as `tail` has it: for what leaves the object. It waits until an open transaction has ended, so a
    * transaction must not wait for it. Default false: what has been written so far, also by an open transaction.
    */
   committed?: boolean;

@@ -43,13 +43,13 @@ export interface Read {
   readonly more: MessageMeta;
 }
 
-/** What stands in a stored message. */
+/** The parts of a stored message. */
 export type Parts = readonly [position: number, at: number, msg: unknown, more?: MessageMeta];
 
 /** What was read of a row's messages when the row was, until it is used: one parse is enough. */
 const known = new WeakMap<readonly StoredMessage[], readonly Parts[]>();
 
-/** What stands in the messages of a row. */
+/** What the messages of a row hold. */
 export function partsOf(messages: readonly StoredMessage[]): readonly Parts[] {
   const parts = known.get(messages);
   // The next reader gets values of its own.
@@ -187,7 +187,7 @@ export function draft(name: string, value: unknown, maxBytes: number, more?: Mes
   const instead = more === undefined || json ? undefined : unreadable(msg);
   if (instead) throw expected(name, instead, value);
   let bytes = serializedBytes(json ?? msg);
-  // The ordering key stands in the keys of rows, too, and there every character may take six bytes.
+  // The ordering key is part of the keys of rows, too, and there every character may take six bytes.
   if (more) bytes += serializedBytes(moreText(json ?? "", more)) * (isWide(json ?? "") ? 2 : 1) + 6 * (more.key?.length ?? 0);
   if (bytes > maxBytes)
     throw new OutboxError("too_large", `${name} takes ${bytes} bytes; the limit is ${maxBytes}. Store it elsewhere and send a key to it.`);

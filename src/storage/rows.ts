@@ -1,4 +1,4 @@
-/** The layout at rest: which keys the outbox keeps in storage, what stands under them, and in which form. */
+/** The layout at rest: which keys the outbox keeps in storage, what is stored under them, and in which form. */
 
 import type { OwnAlarm } from "../alarm/retries.js";
 import type { Breaker } from "../subscription/breaker.js";

@@ -54,7 +54,7 @@ function plainOf(part: unknown, seen: { parts: number }, level: number): unknown
 }
 
 /**
- * What storage takes and can't read back: a buffer that is shared, wherever it stands, and levels that overflow the stack. Both are all that
+ * What storage takes and can't read back: a buffer that is shared, wherever it is, and levels that overflow the stack. Both are all that
  * was found among everything that can be cloned (workerd 1.20260730).
  *
  * @param value a structured clone, so that reading it runs no code of the caller's
@@ -97,7 +97,7 @@ export function serializedBytes(value: unknown): number {
   return typeof value === "string" ? textBytes(value) : bytesOf(value, 1, new Set());
 }
 
-/** A lower bound: the characters of its texts and the bytes of its buffers. */
+/** A lower bound: the characters of its strings and the bytes of its buffers. */
 export function contentBytes(value: unknown): number {
   return bytesOf(value, 0, new Set());
 }

@@ -74,7 +74,7 @@ export interface Store {
   passed(reader: Reader, rows: Record<string, unknown>, before: Cursor): boolean;
   /** Deletes segments that every reader has passed without reading them, once nothing is in any queue. */
   tidy(): Promise<void>;
-  /** Takes back a message whose put was refused. Returns whether it could: not once its row has been written by somebody else. */
+  /** Takes back a message whose put was refused. Returns whether it could: not once its row has been written by another call. */
   retract(position: number, entries: Record<string, unknown>, meta: MessageMeta | undefined, takers: readonly Reader[]): boolean;
   /** The time of the outbox's alarm that is firing or still set, or 0. While nothing waits the header names it: it is not the object's own. */
   readonly outboxAlarmLeft: () => number;

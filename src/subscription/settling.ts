@@ -56,7 +56,7 @@ export function settlingOf(
 ): Settling {
   const { memory } = store;
 
-  /** An earlier run died. From now on an alarm stands before user code runs, and the batch is half of that one. */
+  /** An earlier run died. From now on an alarm is set before user code runs, and the batch is half of that one. */
   function lease(batch: Batch): Promise<unknown> {
     const { breaker } = reader;
     for (const entry of batch.handed) {

@@ -303,14 +303,14 @@ export function puttingOf(
       const rows: Record<string, unknown> = {};
       const { receipt } = append(rows, message, now, more, takers, found);
       for (const key of Object.keys(rows)) kv.put(key, rows[key]);
-      // The header last: nothing else counts before it stands.
+      // The header last: nothing else counts before it is written.
       kv.put(memory.key, store.header());
       if (!delivery.isClosed() || !alarm.isSetFor(now)) void wake();
       if (listening) emitAfterCommit({ type: "stored", sequence: receipt.sequence, ...eventMessage(receipt.id, more?.key, msg) });
       watchRoom();
       return receipt;
     } catch (error) {
-      // Whoever catches this may let the transaction go on, and memory is ahead of what it has written.
+      // A caller that catches this may let the transaction go on, and memory is ahead of what it has written.
       ctx.abort(String(error));
       throw error;
     }

@@ -1,4 +1,4 @@
-/** What the page shows at the moment. Where it is stands in the address, so that it can be sent to a colleague. */
+/** What the page shows at the moment. The address says where it is, so that it can be sent to a colleague. */
 
 import type { FleetBatch, FleetPage } from "../fleet-api.ts";
 import type { InspectorAction, InspectorDestination, InspectorOverview, LogAnswer, MessagesAnswer, StartAnswer } from "../wire.ts";
@@ -75,7 +75,7 @@ export function addressOf(change: Partial<Pick<State, "object" | "destination" |
   return `#${query}`;
 }
 
-/** Whether whoever looks may do this. */
+/** Whether the viewer may do this. */
 export function may(action: InspectorAction): boolean {
   return state.start?.actions.includes(action) === true;
 }
