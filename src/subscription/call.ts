@@ -118,7 +118,7 @@ function retryOf(options: OutboxRetryOptions = {}): Outcome {
   if (typeof countAttempt !== "boolean") throw expected("options.countAttempt", "a boolean", countAttempt);
   return {
     type: "retry",
-    delayMs: delaySeconds === undefined ? undefined : seconds("delaySeconds", delaySeconds, 0),
+    delayMs: delaySeconds === undefined ? undefined : seconds("options.delaySeconds", delaySeconds, 0),
     cause: reason === undefined ? "sendMessages asked for a retry." : reason,
     countAttempt,
   };
