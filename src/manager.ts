@@ -89,8 +89,8 @@ export interface OutboxManager<M = unknown, I = M> {
    * `DurableObjectStorage.put` with one more argument: state and message become durable together, or not at all.
    *
    * @throws TypeError when the message is `undefined`, can't be cloned, or could not be read back (a `SharedArrayBuffer`, more than 500 levels), or an
-   * option is wrong, or its schema is async; OutboxError `invalid_message`, `too_large`, `reserved_key`, `outbox_full`; whatever `storage.put` throws.
-   * In every case nothing was written.
+   * option is wrong, or its schema is async; OutboxError `invalid_message`, `no_destination`, `sequence_conflict`, `too_large`, `reserved_key`,
+   * `outbox_full`; whatever `storage.put` throws. In every case nothing was written.
    */
   put<T>(key: string, value: T, msg: I, options?: OutboxPutOptions): Promise<OutboxReceipt>;
   /** The same with a message that `validate` has checked. */
@@ -161,6 +161,8 @@ export interface OutboxManager<M = unknown, I = M> {
    * destination: false while it is being handed over, and once it is delivered or a dead letter. A message that was tried may have arrived
    * nevertheless: if that matters, check its `attempts` with `list()` first. A message with a time of its own, or behind its ordering key, is searched
    * for, which reads up to as many rows as are set aside.
+   *
+   * @throws OutboxError `outbox_full` when 3,000 places of the queue are open because messages behind them were taken out of order
    */
   cancel(id: string, options?: DestinationOption): Promise<boolean>;
   /**

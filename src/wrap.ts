@@ -111,8 +111,8 @@ export type WithOutbox<C extends OutboxClass, B extends string = "OUTBOX_MANAGER
  *
  * Export a class that extends the wrapped one: its name is also a type, which the `Env` that `wrangler types` generates refers to.
  *
- * @throws TypeError when the class has no `sendMessages` or an option is wrong. An env that already has the name is a `TypeError` when the object
- * starts.
+ * @throws TypeError when the class has neither `sendMessages` nor `destinations`, or an option is wrong. An env that already has the name is a
+ * `TypeError` when the object starts.
  *
  * @example
  * class OrdersBase extends DurableObject<Env & { OUTBOX_MANAGER: OutboxManager<OrderMessage> }> {

@@ -8,7 +8,7 @@ import type { MessageIssue } from "./messages.js";
  * - `too_large`: the message, a key or a value does not fit in what this object's backend stores.
  * - `reserved_key`: a key begins with U+10FFFF, the range in which the outbox keeps its rows.
  * - `unsupported`: this object does not support the call, or not in its current state: `transactionSync` on a KV-backed one, for example.
- * - `outbox_full`: `maxPending` messages are already undelivered; nothing was written.
+ * - `outbox_full`: `maxPending` messages are already undelivered, or messages were taken out of the queue at too many places; nothing was written.
  * - `no_destination`: the class has no destination that takes messages of this type; nothing was written.
  * - `sequence_conflict`: `expectedSequence` is not the number of the last message, which `actual` says; nothing was written.
  * - `history_trimmed`: events of an aggregate are gone that its latest snapshot does not contain; nothing was written.
