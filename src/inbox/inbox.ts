@@ -33,7 +33,7 @@ export interface InboxOutcome {
 /** What a wrapped class offers over RPC. */
 export interface InboxReceiver {
   /**
-   * Processes messages from a sender, in order: each in a transaction of its own, with the class's `receiveMessage`. One that fails holds back those
+   * Processes messages, in order: each in a transaction of its own, with the class's `receiveMessage`. One that fails holds back those of its sender
    * with its ordering key, and no others. At most 1,000.
    */
   receiveMessages(envelopes: OutboxEnvelope[]): Promise<InboxOutcome[]>;
@@ -150,15 +150,16 @@ export function withTransactionalInbox<
       Object.defineProperty(this, RECEIVE, { value: receiver });
 
       async function one(envelope: OutboxEnvelope, handler: InboxHandler, held: Set<string>): Promise<InboxOutcome> {
-        const { id, key } = Object(envelope) as { id: unknown; key: unknown };
+        const { id } = Object(envelope) as { id: unknown };
+        const lane = laneOf(envelope);
         const name = typeof id === "string" ? cut(id, 256) : "";
         try {
-          if (typeof key === "string" && held.has(key)) throw new Error("An earlier message with the same ordering key has failed.");
+          if (lane !== undefined && held.has(lane)) throw new Error("An earlier message with the same ordering key has failed.");
           const { status } = await inbox.receive(envelope, handler);
           if (status === "rolled_back") return inbox.failed(envelope, new Error("The handler rolled back."));
           return { id: name, status };
         } catch (error) {
-          if (typeof key === "string") held.add(key);
+          if (lane !== undefined) held.add(lane);
           const code = inbox.refusalOf(error);
           return { id: name, status: "failed", error: textOf(error), ...(code && { code }) };
         }
@@ -172,6 +173,13 @@ export function withTransactionalInbox<
     }
   };
   return Wrapped as unknown as WithInbox<C>;
+}
+
+/** A sender and its ordering key. That of another sender is another one, and epochs of one sender are not. */
+function laneOf(envelope: unknown): string | undefined {
+  const { source, key } = Object(envelope) as { source: unknown; key: unknown };
+  if (typeof key !== "string") return undefined;
+  return JSON.stringify([typeof source === "string" ? source.replace(/:[^:]*$/, "") : "", key]);
 }
 
 /** The manager of an object that has only an inbox: each of its methods says what is missing. */

@@ -4,7 +4,7 @@ import { expected, OutboxError } from "../api/errors.js";
 import type { OutboxMessage } from "../api/message.js";
 import { payloadOf, present } from "../storage/message.js";
 import type { Store } from "../storage/store.js";
-import { type Batch, type Entry, handedOver } from "./batch.js";
+import { type Batch, type Entry, handedOver, isAside } from "./batch.js";
 import type { Outcomes } from "./outcome.js";
 import { lookAgain, type Reader, releaseBatch } from "./reader.js";
 import { idOf } from "./reporting.js";
@@ -68,6 +68,11 @@ interface Parts extends Pick<Outcomes, "fail" | "bury">, Pick<Settling, "settle"
   untilConfirmed(): Promise<void>;
 }
 
+/** The last position of the log that was looked at. */
+function seenThrough({ looked, passed }: Batch): number {
+  return Math.max(passed, looked.at(-1) ?? 0);
+}
+
 const NOTHING_SETTLED: ReadonlySet<Entry> = new Set();
 
 function gone(): OutboxError {
@@ -107,10 +112,22 @@ export function pullOf(
     [...leases.values()].flatMap(({ messages, expiresAt }) => [...messages.values()].map((each) => ({ ...each, expiresAt })));
 
   /** Everything that is due, as it is stored now. */
-  function look(): Promise<Batch> {
+  function look(most = MOST_LOOKED): Promise<Batch> {
     // What has been handed out is still there.
     lookAgain(reader);
-    return take(MOST_LOOKED, false, true);
+    return take(most, false, true);
+  }
+
+  /** Messages among what is due, by position, however many others have come due before them since. @throws OutboxError where one is not there any more. */
+  async function find(positions: ReadonlyMap<number, unknown>): Promise<{ readonly batch: Batch; readonly found: ReadonlySet<Entry> }> {
+    for (let most = MOST_LOOKED; ; most *= 8) {
+      const batch = await look(most);
+      const found = new Set(batch.entries.filter((entry) => positions.has(entry.position)));
+      if (found.size === positions.size) return { batch, found };
+      await settleSome(batch, false);
+      // Dropped meanwhile.
+      if (batch.entries.length < most) throw gone();
+    }
   }
 
   /** What is leased stays where it is, so that its lease finds it again; and so does what follows a message of its key that stays. */
@@ -185,8 +202,10 @@ export function pullOf(
       const messages = chosen.map(shown);
       // One that is leased does not expire: its consumer will say what has become of it.
       if (batch) keepInPlace(batch, NOTHING_SETTLED);
-      // Those that have expired, or of which this deployment could make nothing. What waits behind another message can stay.
-      const isNeeded = batch?.entries.some(({ fate }) => fate === "dead") === true;
+      // Those that have expired, or of which this deployment could make nothing. What waits for a time, or behind another message, can stay, unless there is
+      // so much of it that what follows was not seen.
+      const isHidden = messages.length === 0 && batch !== null && seenThrough(batch) < store.memory.position;
+      const isNeeded = batch?.entries.some((entry) => entry.fate === "dead" || (isHidden && entry.fate && !isAside(entry))) === true;
       const name = `${reader.name}:${++count}:${life}`;
       const expiresAt = store.now() + visibilityMs;
       if (messages.length > 0) {
@@ -213,13 +232,10 @@ export function pullOf(
         const lease = leaseOf(name);
         for (const id of verdicts.keys()) if (!lease.messages.has(id)) throw expected("id", "that of a message of this lease", id);
         if (verdicts.size === 0) return;
-        const batch = await look();
-        const settled = new Set<Entry>();
-        for (const entry of batch.entries) {
-          const id = idOf(entry);
-          const verdict = verdicts.get(id);
-          if (!verdict || lease.messages.get(id)?.position !== entry.position) continue;
-          settled.add(entry);
+        const byPosition = new Map(Array.from(verdicts, ([id, verdict]) => [lease.messages.get(id)?.position ?? 0, verdict]));
+        const { batch, found } = await find(byPosition);
+        for (const entry of found) {
+          const verdict = byPosition.get(entry.position) as Verdict;
           entry.attempts = handedOver(reader, entry) + 1;
           if (verdict.type === "ack") {
             entry.fate = "gone";
@@ -227,12 +243,7 @@ export function pullOf(
           } else if (verdict.type === "reject") bury(entry, "rejected", verdict.cause);
           else fail(entry, entry.more, verdict.cause, verdict.delayMs, verdict.countAttempt);
         }
-        // Dropped meanwhile, or behind more messages than are looked at.
-        if (settled.size < verdicts.size) {
-          await settleSome(batch, false);
-          throw gone();
-        }
-        keepInPlace(batch, settled);
+        keepInPlace(batch, found);
         await settleSome(batch, true);
         for (const id of verdicts.keys()) lease.messages.delete(id);
         if (lease.messages.size === 0) leases.delete(name);

@@ -274,4 +274,12 @@ export const FOUND: readonly Mutation[] = [
     replace: "1",
     finders: [runtime("outcomes")],
   },
+  {
+    name: "holds up the ordering keys of other senders",
+    file: "inbox/inbox.ts",
+    within: "laneOf",
+    find: 'typeof source === "string" ? source.replace(/:[^:]*$/, "") : ""',
+    replace: 'typeof source === "string" ? "" : ""',
+    finders: [runtime("inbox-rpc", "no one else's key")],
+  },
 ];

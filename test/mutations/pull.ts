@@ -68,4 +68,20 @@ export const PULL: readonly Mutation[] = [
     replace: "",
     finders: [runtime("pull", "expire that is leased")],
   },
+  {
+    name: "sees nothing behind many messages that wait for a time",
+    file: "subscription/pull.ts",
+    within: "receive",
+    find: "messages.length === 0 && batch !== null && seenThrough(batch) < store.memory.position",
+    replace: "false",
+    finders: [runtime("pull", "what is behind many messages")],
+  },
+  {
+    name: "settles nothing that stands behind many others",
+    file: "subscription/pull.ts",
+    within: "find",
+    find: "batch.entries.length < most",
+    replace: "most > 0",
+    finders: [runtime("pull", "what is behind many messages")],
+  },
 ];

@@ -61,6 +61,19 @@ describe.each(NAMESPACES)("receiveMessages over RPC (%s)", (_, namespace) => {
     expect(await stub.effects()).toEqual(once(all.map(({ id }) => id)));
   });
 
+  it("holds up no one else's key of the same name, and a sender's key through its epochs", async () => {
+    const stub = fresh();
+    const keyed = (source: string, sequence: number, msg: unknown = {}) => numbered(sequence, source, { key: "events", msg });
+    const all = [
+      keyed("one:epoch-1", 1, { fails: 1 }),
+      keyed("two:epoch-1", 1),
+      keyed("one:epoch-2", 1),
+      foreign("a", { key: "events" }),
+      keyed("two:epoch-2", 1),
+    ];
+    expect(await statuses(stub, all)).toEqual(["failed", "processed", "failed", "processed", "processed"]);
+  });
+
   it("calls a message failed whose handler rolled back", async () => {
     const stub = fresh();
     expect(await statuses(stub, [numbered(1, "s", { msg: { rollsBack: true } })])).toEqual(["failed"]);

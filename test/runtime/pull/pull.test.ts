@@ -147,6 +147,28 @@ onEitherBackend("a destination that is pulled", (backend) => {
     expect(msgs(await receive(stub))).toEqual(["a3"]);
   });
 
+  it.each([
+    ["many", 1100, 1],
+    ["large", 45, 100_000],
+  ])(
+    "hands out what is behind %s messages that wait for a time, and settles it when all of those have come due before it",
+    async (_, count, length) => {
+      const stub = jobsOf(backend);
+      const late = "x".repeat(length);
+      const received = await inside(stub, async (_, outbox) => {
+        await Promise.all(range(1, count).map(() => outbox.send(late, { delaySeconds: 30 })));
+        await outbox.send("now");
+        return await outbox.receive("jobs", { visibilityTimeoutSeconds: 600 });
+      });
+      expect(msgs(received)).toEqual(["now"]);
+      expect(msgs(await receive(stub))).toEqual([]);
+      forward(60);
+      await settle(stub, received, { acks: ids(received) });
+      expect(await statsOf(stub)).toMatchObject({ leased: 0, dead: 0 });
+      expect(msgs(await receive(stub, 1))).toEqual([late]);
+    },
+  );
+
   it("keeps what is leased where it is, whatever becomes of others of its key", async () => {
     const stub = jobsOf(backend, { ordering: "batch" });
     await send(stub, ["a1", "a"], ["a2", "a"], ["b", "b"]);
