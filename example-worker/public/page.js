@@ -103,7 +103,6 @@ at("outage").addEventListener("click", () => {
 
 /** A slow response that is overtaken by a newer one is not shown. */
 let newest = 0;
-
 async function refresh() {
   const mine = ++newest;
   const response = await fetch("/state");
