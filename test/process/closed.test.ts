@@ -39,6 +39,8 @@ async function knock(from: string, binding: string, member: string, ...args: unk
 const forged = [{ id: "forged", msg: 1, source: "x", sequence: 1, attempts: 1, timestamp: 0 }];
 const CLOSED: [string, unknown[]][] = [
   ["sendMessages", [forged]],
+  ["deadMessage", [forged[0], "default", null]],
+  ["destinations", []],
   ["alarm", [{ retryCount: 0, isRetry: false, scheduledTime: 0 }]],
   ["env", []],
   ["ctx", []],

@@ -42,6 +42,11 @@ class Box extends DurableObject<Env> {
   async sendMessages(messages: OutboxMessage<number>[]): Promise<void> {
     await this.ctx.storage.put("sent", (await this.counts()).sent + messages.length);
   }
+
+  /** No message dies here. */
+  async deadMessage(): Promise<void> {
+    await this.ctx.storage.put("sent", Number.NaN);
+  }
 }
 
 /** Handlers as instance properties, which a subclass or a bundler's class fields make of methods. */
@@ -51,6 +56,8 @@ class Own extends DurableObject<Env> {
   sendMessages = async (messages: OutboxMessage<number>[]): Promise<void> => {
     this.sent += messages.length;
   };
+  deadMessage = (): void => {};
+  destinations = { other: (): void => {} };
   greet(): string {
     return "own";
   }
