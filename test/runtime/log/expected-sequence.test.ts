@@ -1,6 +1,6 @@
 /** `expectedSequence`: of writes that know the same last message, one is stored. */
 import { expect, it } from "vitest";
-import { crash, drained, expectUntouched, fresh, inside, onBothBackends, sent } from "../support/harness.ts";
+import { crash, drained, expectUntouched, fresh, inside, numbered, onBothBackends, sent } from "../support/harness.ts";
 
 onBothBackends("a write with expectedSequence", (backend) => {
   it("is stored where it names the last message, and is refused otherwise, with nothing written", async () => {
@@ -19,6 +19,26 @@ onBothBackends("a write with expectedSequence", (backend) => {
     await drained(stub);
     await crash(stub);
     expect(sent(stub).map(({ msg }) => msg)).toEqual(["first", "second"]);
+  });
+
+  it("is refused in every other form as well, and leaves state and messages as they were", async () => {
+    await inside(fresh(backend), async (_, outbox, { storage }) => {
+      await outbox.pause();
+      await outbox.put({ a: 1 }, "first", { id: "one" });
+      const stale = { expectedSequence: 0 };
+      const writes = [
+        () => outbox.put({ a: 2, b: 2 }, "x", stale),
+        () => outbox.put(numbered(200), "x", stale),
+        () => outbox.delete(["a"], "x", stale),
+        () => outbox.deleteAll("x", stale),
+        () => outbox.put("a", 2, "x", { ...stale, id: "one", replace: true }),
+      ];
+      for (const write of writes) await expect(write()).rejects.toMatchObject({ code: "sequence_conflict", actual: 1 });
+      expect([...(await storage.list())]).toEqual([["a", 1]]);
+      expect(await outbox.list()).toMatchObject([{ id: "one", msg: "first" }]);
+      expect(await outbox.put("a", 2, "second", { id: "one", replace: true, expectedSequence: 1 })).toMatchObject({ id: "one", sequence: 2 });
+      expect(await outbox.deleteAll("last", { expectedSequence: 2 })).toMatchObject({ sequence: 3 });
+    });
   });
 
   it("wins each number once, whoever tries", async () => {
