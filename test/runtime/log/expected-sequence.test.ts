@@ -36,7 +36,10 @@ onBothBackends("a write with expectedSequence", (backend) => {
       for (const write of writes) await expect(write()).rejects.toMatchObject({ code: "sequence_conflict", actual: 1 });
       expect([...(await storage.list())]).toEqual([["a", 1]]);
       expect(await outbox.list()).toMatchObject([{ id: "one", msg: "first" }]);
-      expect(await outbox.put("a", 2, "second", { id: "one", replace: true, expectedSequence: 1 })).toMatchObject({ id: "one", sequence: 2 });
+      expect(await outbox.put("a", 2, "second", { id: "one", replace: true, expectedSequence: 1 })).toMatchObject({
+        id: "one",
+        sequence: 2,
+      });
       expect(await outbox.deleteAll("last", { expectedSequence: 2 })).toMatchObject({ sequence: 3 });
     });
   });
