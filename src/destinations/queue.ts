@@ -128,7 +128,8 @@ async function sendAll(queue: Queue, requests: readonly Request[], delivery: Out
 /** A message as `sendBatch` takes it. @throws Error that says why no queue can take it. */
 function request(message: Pick<OutboxMessage, "id" | "key">, given: unknown, forced: QueueContentType | undefined): Request {
   if (given === undefined) throw new Error("A queue does not accept an undefined body.");
-  const json = forced ? undefined : jsonOf(given);
+  // Each part takes two bytes at least: what has more of them is too large as JSON.
+  const json = forced ? undefined : jsonOf(given, MAX_MESSAGE_BYTES / 2);
   const contentType = forced ?? (json === undefined ? "v8" : "json");
   const { body, least, most } = measured(given, contentType, json);
   if (least + METADATA_BYTES > MAX_MESSAGE_BYTES) throw new Error(tooLarge(least + METADATA_BYTES));

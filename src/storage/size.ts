@@ -15,9 +15,11 @@ export function isWide(text: string): boolean {
 /**
  * The value as JSON, if `JSON.parse` gives the same value back as a structured clone would. Every part is read once: a getter or a proxy may
  * return something else at its next read, or throw.
+ *
+ * @param most of so many parts: nothing of a value that has more
  */
-export function jsonOf(value: unknown): string | undefined {
-  const plain = plainOf(value, { parts: 0 }, 0);
+export function jsonOf(value: unknown, most: number = MOST_PARTS): string | undefined {
+  const plain = plainOf(value, { parts: MOST_PARTS - most }, 0);
   return plain === NOT_JSON ? undefined : JSON.stringify(plain);
 }
 

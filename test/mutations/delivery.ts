@@ -167,6 +167,14 @@ export const DELIVERY: readonly Mutation[] = [
     finders: [unit("destination", "asked too often")],
   },
   {
+    name: "sends a message of many parts in a form of its own",
+    file: "destinations/queue.ts",
+    within: "request",
+    find: "jsonOf(given, MAX_MESSAGE_BYTES / 2)",
+    replace: "jsonOf(given)",
+    finders: [runtime("destinations-queue", "however many parts")],
+  },
+  {
     name: "lets targets wait for a clock that was ahead",
     file: "destinations/destination.ts",
     within: "secondsUntil",

@@ -38,6 +38,17 @@ describe("toQueue", () => {
     expect(batches).toEqual([batch.map((message) => ({ body: envelopeOf(message), contentType: "json" }))]);
   });
 
+  it("sends what JSON holds as JSON, however many parts it has, and what shares its parts without counting them all", async () => {
+    const { queue, batches } = queueOf();
+    const body = ({ msg }: OutboxMessage) => msg;
+    const many = Array.from({ length: 25_000 }, () => [{}]);
+    const web = Array.from({ length: 60 }).reduce<object[]>((inner) => [inner, inner], []);
+    await record(sendTo(queue, { body }), [message(1, { msg: many })]);
+    expect(batches).toEqual([[{ body: many, contentType: "json" }]]);
+    await record(sendTo(queue, { body }), [message(2, { msg: web })]);
+    expect(batches[1]?.[0]?.contentType).toBe("v8");
+  });
+
   it("brings its own ordering, so that the outbox gives it full batches", () => {
     expect(sendTo(queueOf().queue).ordering).toBe("batch");
   });
