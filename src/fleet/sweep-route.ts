@@ -33,6 +33,8 @@ const NAME_LENGTH = 1024;
 const AT_ONCE = 6;
 /** An object that has not answered after this, in milliseconds, counts as failed. */
 const CALL_MS = 20_000;
+/** No object is woken later than this after the first, in milliseconds: the command waits two minutes for its answer. */
+const LAST_MS = 90_000;
 /** The most bytes of a request. */
 const MOST_BYTES = 2 ** 20;
 const PAGE = 200;
@@ -77,10 +79,12 @@ export function sweepRoute(options: SweepRouteOptions): (request: Request) => Pr
     if (given.length > MOST_IDS) throw new Refused(400, `One call wakes at most ${MOST_IDS} objects.`);
     const results: Swept[] = [];
     let next = 0;
+    const end = Date.now() + LAST_MS;
     const work = async (): Promise<void> => {
       for (let at = next++; at < given.length; at = next++) {
         const id = given[at] as string;
-        results[at] = await woken(objects, id, at < (ids as string[]).length);
+        const isLate = Date.now() >= end;
+        results[at] = isLate ? { id, error: NOT_REACHED } : await woken(objects, id, at < (ids as string[]).length);
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, work));
@@ -111,6 +115,7 @@ export function sweepRoute(options: SweepRouteOptions): (request: Request) => Pr
   };
 }
 
+const NOT_REACHED = `Others have taken more than ${LAST_MS / 1000} s: wake it again.`;
 const HEADERS = { headers: { "cache-control": "no-store" } } as const;
 
 async function isAllowed(authorize: SweepRouteOptions["authorize"], request: Request): Promise<boolean> {

@@ -186,4 +186,12 @@ export const FLEET: readonly Mutation[] = [
     replace: "JSON.stringify({ ...batch, after: undefined })",
     finders: [runtime("registry", "keeps to its rate")],
   },
+  {
+    name: "lets a sweep wait longer for its objects than the command for its answer",
+    file: "fleet/sweep-route.ts",
+    within: "sweepRoute",
+    find: "Date.now() >= end",
+    replace: "end < 0",
+    finders: [runtime("sweep-route")],
+  },
 ];
