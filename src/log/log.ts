@@ -17,6 +17,8 @@ export const ROW_MESSAGE_BYTES = 4096;
 /** The most messages in a segment, and their bytes: two tails. The next page of SQLite is filled better, and there is one row less to delete. */
 const SEGMENT_MESSAGES = 2 * ROW_MESSAGES;
 const SEGMENT_BYTES = 2 * ROW_MESSAGE_BYTES;
+/** A tail with more bytes than this does not stay in the header, which grows with the destinations that are in trouble. A put alone writes it there. */
+const BIG_BYTES = 32_768;
 /** What a stored message takes beside `msg`, in bytes, never more; twice that where `msg` is wide. */
 const MESSAGE_BYTES = 40;
 /** So many sealed segments are remembered: more than a hundred messages put in one turn. */
@@ -41,6 +43,8 @@ export interface Log {
   append(rows: Record<string, unknown>, draft: Draft, at: number, meta?: MessageMeta): number;
   /** Makes a segment of the tail, if anything is in it. */
   seal(rows: Record<string, unknown>): void;
+  /** Makes a segment of a tail that leaves the header no room to grow. Returns whether it was one: then the header must be written. */
+  makeRoom(rows: Record<string, unknown>): boolean;
   /**
    * Takes back a message whose put was refused: `named` are the keys of the rows that were to be written with it. Returns the rows that must
    * be written in its place, or `null` where it is in a segment that others have written since: then it stays there.
@@ -152,6 +156,12 @@ export function logOf(memory: Memory, list: Reading["list"], retention: Retentio
       else ends.delete(memory.last);
       rows[row.key] = encoded(head, row.lines);
       memory.tail = NO_LINES;
+    },
+
+    makeRoom(rows) {
+      const isBig = memory.tail.bytes > BIG_BYTES;
+      if (isBig) log.seal(rows);
+      return isBig;
     },
 
     retract(position, named) {

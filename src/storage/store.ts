@@ -136,7 +136,6 @@ export function storeOf(
 
   let nextAppended: Promise<void> | null = null;
   let tellAppended: (() => void) | null = null;
-
   const choresDueAt = (): number => store.chores.reduce((first, chore) => Math.min(first, chore.dueAt()), NEVER);
   const reading = readingOf(() => store.native, emit);
   const log = logOf(memory, reading.list, retain, now);
@@ -156,9 +155,7 @@ export function storeOf(
     unconfirmed: false,
 
     undelivered: () => memory.readers.reduce((most, reader) => Math.max(most, undelivered(reader)), 0),
-
     waits: () => memory.readers.some(waits),
-
     wakes: () => memory.readers.some((reader) => waits(reader) || lettersDueAt(reader) < NEVER),
 
     chores: [],
@@ -277,7 +274,6 @@ export function storeOf(
     },
 
     outboxAlarmLeft,
-
     header() {
       store.headers++;
       for (const chore of store.chores) chore.look?.();
@@ -295,12 +291,15 @@ export function storeOf(
       return header(memory, store.wakes(), log.start(), choresDueAt() < NEVER);
     },
 
-    saveHeader: () => watched(store.native.put(memory.key, store.header())),
+    saveHeader() {
+      const rows: Record<string, unknown> = {};
+      log.makeRoom(rows);
+      return watched(store.native.put({ ...rows, [memory.key]: store.header() }));
+    },
 
     reading,
     unreadable: reading.unreadable,
     list: reading.list,
-
     async page({ prefix }, kind, start, last, limit = PAGE_ROWS) {
       const end = numberedKey(prefix, kind, last + 1);
       return start < end ? reading.list({ start, end, limit }) : [];
@@ -330,6 +329,7 @@ export function storeOf(
     commit(change, waitMs = 0) {
       const rows: Record<string, unknown> = {};
       try {
+        if (log.makeRoom(rows)) rows[memory.key] = HEADER_LAST;
         change(rows);
         const isAlone = rows[memory.key] === HEADER_LAST && Object.keys(rows).length === 1;
         if (isAlone && waitMs > 0) {

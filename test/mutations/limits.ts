@@ -43,6 +43,14 @@ export const LIMITS: readonly Mutation[] = [
     finders: [model("platform", "six connections")],
   },
   {
+    name: "leaves a message near the limit in the header that has to be written for something else",
+    file: "log/log.ts",
+    within: "log.makeRoom",
+    find: "memory.tail.bytes > BIG_BYTES",
+    replace: "memory.position < 0",
+    finders: [runtime("big-header")],
+  },
+  {
     name: "reads a batch of any size from the queue",
     file: "subscription/take.ts",
     within: "takeLog",
