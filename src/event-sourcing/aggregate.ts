@@ -137,6 +137,7 @@ export function aggregate<State, Command, Event>(
 
     snapshot: (begin) =>
       outbox.transaction(async (txn) => {
+        if (begin) within("begin.version", begin.version ?? -1, [0, 0, Number.MAX_SAFE_INTEGER, 1]);
         const current = begin ? { ...begin, position: (await endOf(outbox)).position } : await load(txn);
         await store(txn, current);
         return stateOf(current);

@@ -151,4 +151,12 @@ export const EVENT_SOURCING: readonly Mutation[] = [
     replace: 'name === "decide" && value instanceof Promise',
     finders: [runtime("aggregate", "not there yet")],
   },
+  {
+    name: "begins anew with a version that is none",
+    file: AGGREGATE,
+    within: "aggregate",
+    find: 'if (begin) within("begin.version", begin.version ?? -1, [0, 0, Number.MAX_SAFE_INTEGER, 1]);',
+    replace: "",
+    finders: [aggregate("not there yet")],
+  },
 ];

@@ -308,6 +308,9 @@ onEitherBackend("the options of an aggregate", (backend) => {
         await expect(account.handle({ do: "open" })).rejects.toThrow(`"${Object.keys(given)[0]}"`);
       }
       await expect(accountOf(outbox).handle({ do: "open" }, { transaction: 1 } as object)).rejects.toThrow("txn");
+      for (const version of [undefined, -1, 0.5, Number.NaN, "1", 2 ** 53]) {
+        await expect(accountOf(outbox).snapshot({ state: {}, version } as never)).rejects.toThrow("`begin.version`");
+      }
       for (const name of ["initialState", "decide", "evolve"] as const) {
         const decider = { ...account, [name]: async () => ({ type: "opened" }) } as never;
         await expect(aggregate(outbox as EventLog<Event>, decider).handle({ do: "open" } as never)).rejects.toThrow(`decider.${name}`);
