@@ -58,7 +58,8 @@ interface Request extends MessageSendRequest<unknown>, Sharded {
  * the error is thrown: the queue is failing, not a message. One that says that it gets too much is waited out without blame for any message.
  *
  * Several queues take several times as much (5,000 messages a second each): with `shardBy: "key"` each ordering key has its queue, so its order holds.
- * While one queue fails, messages without a key go to the others, and those with a key wait for theirs without an attempt counted.
+ * While one queue fails, or does not answer within 10 s, messages without a key go to the others, and those with a key wait for theirs without an attempt
+ * counted.
  *
  * @throws TypeError when an argument is wrong.
  *
@@ -94,7 +95,7 @@ export function toQueue<M = unknown>(queue: Queue<never> | readonly Queue<never>
         delivery.reject(message.id, textOf(error));
       }
     }
-    if (shards) return await shards.send(requests, delivery, (shard, part) => sendAll(queues[shard] as Queue, part, delivery));
+    if (shards) return await shards.send(requests, delivery, (shard, part, own) => sendAll(queues[shard] as Queue, part, own));
     const unsent = await sendAll(queues[0] as Queue, requests, delivery);
     if (unsent) throw unsent.error;
   }

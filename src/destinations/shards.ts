@@ -1,5 +1,6 @@
 /** Shards: several queues behind one destination. Each ordering key has its own; messages without one go where there is room. */
 
+import { told } from "../api/errors.js";
 import type { OutboxDelivery } from "../api/message.js";
 import { isOutOfSubrequests } from "../api/verdict.js";
 import { CLOCK, type Clock } from "./clock.js";
@@ -8,6 +9,8 @@ import { secondsOf } from "./target.js";
 
 /** A failing shard is left alone for 2 s, doubling up to this, in seconds; up to a fifth is added at random. */
 const MOST_BACKOFF_SECONDS = 60;
+/** A shard that has not answered after this, in milliseconds, has failed: it must not hold up the others. What it has got may arrive all the same. */
+const ANSWER_MS = 10_000;
 /** So many shards are sent to at a time: the platform lets six requests wait for their answers. */
 const MOST_AT_ONCE = 6;
 
@@ -28,14 +31,12 @@ export interface Shards<T extends Sharded> {
    * Sends each to its shard, in order, and lets those wait whose shard fails, without counting an attempt. Rejects with a shard's error when none is known
    * to work.
    *
-   * @param sendTo sends to one shard until that fails, and gives outcomes to what was sent
+   * @param sendTo sends to one shard until that fails, and gives outcomes to what was sent, by a delivery of its own
    */
-  send(
-    all: readonly T[],
-    delivery: OutboxDelivery,
-    sendTo: (shard: number, part: readonly T[]) => Promise<Unsent<T> | null>,
-  ): Promise<void>;
+  send(all: readonly T[], delivery: OutboxDelivery, sendTo: SendTo<T>): Promise<void>;
 }
+
+type SendTo<T> = (shard: number, part: readonly T[], delivery: OutboxDelivery) => Promise<Unsent<T> | null>;
 
 interface Shard {
   failures: number;
@@ -46,7 +47,7 @@ interface Shard {
   error: unknown;
 }
 
-export function shardsOf<T extends Sharded>(count: number, { now, random }: Clock = CLOCK): Shards<T> {
+export function shardsOf<T extends Sharded>(count: number, { now, random, after }: Clock = CLOCK): Shards<T> {
   const shards = Array.from({ length: count }, (): Shard => ({ failures: 0, works: false, until: 0, error: undefined }));
   /** The shard that the last messages without a key went to. */
   let last = -1;
@@ -61,6 +62,31 @@ export function shardsOf<T extends Sharded>(count: number, { now, random }: Cloc
     shard.error = error;
     const seconds = Math.min(2 ** shard.failures, MOST_BACKOFF_SECONDS) * (1 + random() / 5);
     shard.until = now() + Math.max(seconds, Math.min(secondsOf(error), DAY_SECONDS)) * 1000;
+  }
+
+  /** Sends to one shard, as long as it has time to answer. */
+  async function inTime(part: readonly T[], delivery: OutboxDelivery, send: (own: OutboxDelivery) => ReturnType<SendTo<T>>) {
+    const late = new AbortController();
+    const sent = new Set<string>();
+    const ack: OutboxDelivery["ack"] = (id, reason) => {
+      sent.add(id);
+      delivery.ack(id, reason);
+    };
+    let cancel = (): void => {};
+    const timeout = new Promise<Unsent<T>>((resolve) => {
+      cancel = after(ANSWER_MS, () => {
+        const error = new Error(told(`The queue did not answer within ${ANSWER_MS / 1000} s.`));
+        late.abort(error);
+        resolve({ rest: part.filter(({ id }) => !sent.has(id)), error });
+      });
+    });
+    const call = send({ ...delivery, ack, signal: AbortSignal.any([delivery.signal, late.signal]) });
+    call.catch(() => {});
+    try {
+      return await Promise.race([call, timeout]);
+    } finally {
+      cancel();
+    }
   }
 
   /** The next shard that works, for messages without a key. */
@@ -92,7 +118,7 @@ export function shardsOf<T extends Sharded>(count: number, { now, random }: Cloc
       const attempt = async (index: number, part: readonly T[]): Promise<readonly T[]> => {
         const shard = shardAt(index);
         tried.add(index);
-        const failed = await sendTo(index, part);
+        const failed = await inTime(part, delivery, (own) => sendTo(index, part, own));
         // No shard is to blame, and the next invocation goes on.
         if (failed && isOutOfSubrequests(failed.error)) throw failed.error;
         if (failed) fail(shard, failed.error);

@@ -19,6 +19,7 @@ class Sharded {
   readonly events: OutboxEvent[] = [];
   readonly got: number[][];
   readonly throttled = new Set<number>();
+  readonly hanging = new Set<number>();
   readonly tries: number[];
 
   constructor(count: number, immediate = false) {
@@ -27,6 +28,7 @@ class Sharded {
     const queues = this.got.map((got, index) => ({
       sendBatch: (batch: { body: number }[]): Promise<void> => {
         this.tries[index] = (this.tries[index] ?? 0) + 1;
+        if (this.hanging.has(index)) return new Promise(() => {});
         return this.world.outside(() => {
           if (this.throttled.has(index)) throw new Error("Queue sendBatch failed: Too Many Requests");
           got.push(...batch.map(({ body }) => body));
@@ -120,6 +122,27 @@ describe("several queues, by key", () => {
       }
     }
     expect([sharded.told("breaker_opened"), sharded.told("dead")]).toEqual([0, 0]);
+  });
+
+  it("go on beside one that does not answer, whose keys wait for it without an attempt", async () => {
+    const sharded = new Sharded(2);
+    sharded.hanging.add(0);
+    await sharded.put(from(0, 600, keyed));
+    await sharded.put(from(600, 40, () => undefined));
+    await sharded.world.advance(120_000);
+    const mine = 300 + 40;
+    expect([sharded.got[0]?.length, sharded.got[1]?.length]).toEqual([0, mine]);
+    expect(sharded.told("failed")).toBe(0);
+    sharded.hanging.clear();
+    await sharded.world.advance(120_000);
+    expect(sharded.all()).toEqual(upTo(640));
+    expect(sharded.told("dead")).toBe(0);
+    for (const got of sharded.got) {
+      for (const key of upTo(KEYS.length)) {
+        const ofKey = got.filter((n) => n < 600 && n % KEYS.length === key);
+        expect(ofKey).toEqual([...ofKey].sort((a, b) => a - b));
+      }
+    }
   });
 
   it("are waited out together when all of them are throttled: nobody is blamed", async () => {

@@ -1,5 +1,5 @@
 /** Mutations of `settleWithinSeconds`: what is recorded later, when, and what a crash then repeats. */
-import { crashes, type Mutation, model, runtime, stories } from "./mutation.ts";
+import { crashes, type Mutation, model, runtime, stories, unit } from "./mutation.ts";
 
 export const SETTLE: readonly Mutation[] = [
   {
@@ -265,6 +265,22 @@ export const PLATFORM: readonly Mutation[] = [
     find: "secondsUntil(until, now())",
     replace: "0",
     finders: [model("shards", "send what has no key")],
+  },
+  {
+    name: "lets a queue that does not answer hold up the others",
+    file: "destinations/shards.ts",
+    within: "shardsOf",
+    find: "return await Promise.race([call, timeout]);",
+    replace: "return await call;",
+    finders: [unit("targets", "a shard that does not answer"), model("shards", "does not answer")],
+  },
+  {
+    name: "sends what a queue has taken to another one, when it has no more to say",
+    file: "destinations/shards.ts",
+    within: "shardsOf",
+    find: "sent.add(id);",
+    replace: "",
+    finders: [unit("targets", "a shard that does not answer")],
   },
   {
     name: "fails the destination when one of its queues does",

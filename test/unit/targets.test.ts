@@ -1,6 +1,7 @@
 /** Targets of one destination: one that hangs, is down, or recovers neither delays nor duplicates what others get. */
 import { describe, expect, it } from "vitest";
 import type { Clock as TargetClock } from "../../src/destinations/clock.ts";
+import { shardsOf } from "../../src/destinations/shards.ts";
 import { type TargetRequest, targetsOf } from "../../src/destinations/targets.ts";
 import { urlsOf } from "../../src/destinations/urls.ts";
 import type { OutboxDelivery, OutboxMessage, OutboxRetryOptions } from "../../src/index.ts";
@@ -409,5 +410,47 @@ describe("a URL that fails on its own", () => {
     expect(urls.held("https://a.test/")).toBeNull();
     urls.failed("https://a.test/", down);
     expect(urls.held("https://a.test/")).toEqual({ seconds: 4, error: down });
+  });
+});
+
+describe("a shard that does not answer", () => {
+  it("sends nothing more, and what it has not been seen to take goes to another if it has no key", async () => {
+    const clock = new Clock();
+    const outcomes: string[] = [];
+    const told =
+      (what: string) =>
+      (id: string): void =>
+        void outcomes.push(`${what} ${id}`);
+    const delivery: OutboxDelivery = {
+      signal: new AbortController().signal,
+      ack: told("ack"),
+      retry: told("retry"),
+      reject: told("reject"),
+    };
+    const calls: { shard: number; ids: string[]; own: OutboxDelivery }[] = [];
+    const all = ["1", "2", "3"].map((id) => ({ id, key: undefined }));
+    const sent = shardsOf<(typeof all)[number]>(2, clock).send(all, delivery, async (shard, part, own) => {
+      calls.push({ shard, ids: part.map(({ id }) => id), own });
+      if (calls.length === 1) {
+        own.ack("1");
+        return new Promise(() => {});
+      }
+      for (const { id } of part) own.ack(id);
+      return null;
+    });
+    await clock.pass(9999);
+    expect(calls).toHaveLength(1);
+    expect(calls[0]?.own.signal.aborted).toBe(false);
+    await clock.pass(1);
+    await sent;
+    expect(calls[0]?.own.signal.aborted).toBe(true);
+    expect(calls.map(({ shard, ids }) => [shard, ids])).toEqual([
+      [0, ["1", "2", "3"]],
+      [1, ["2", "3"]],
+    ]);
+    expect(outcomes).toEqual(["ack 1", "ack 2", "ack 3"]);
+    // No timer is left.
+    await clock.pass(60_000);
+    expect(calls[1]?.own.signal.aborted).toBe(false);
   });
 });
