@@ -39,6 +39,8 @@ interface Group {
 
 /** The most messages in one call. */
 const MOST_MESSAGES = 100;
+/** An object that has not answered after this, in milliseconds, has failed: the platform ends a consumer after 15 minutes, and others have been acked. */
+const CALL_MS = 300_000;
 const NO_OUTCOME = "receiveMessages() returned no outcome for this message.";
 /** A consumer reports for many objects: how many lines at once. */
 const warn = logOf("warn", 20);
@@ -47,7 +49,8 @@ const MOST_DELAY_SECONDS = 43_200;
 
 /**
  * Passes a batch to the inboxes of its objects: one call each, all at the same time. Each message is acked or retried on its own: messages that were
- * processed, already known or stored are acked, the rest go back to the queue. Never throws because of a message.
+ * processed, already known or stored are acked, the rest go back to the queue, as do those of an object that does not answer within five minutes. Never
+ * throws because of a message.
  *
  * @example
  * async queue(batch: MessageBatch<OutboxEnvelope<Booked>>, env: Env) {
@@ -106,10 +109,17 @@ export async function consumeQueue<E, B = unknown>(
 
 /** The object's answer, a list, or the error of its call. */
 async function received(stub: InboxStub, part: Group["messages"]): Promise<unknown> {
+  let timer: number | null = null;
   try {
-    const answer: unknown = await stub.receiveMessages(part.map(({ envelope }) => envelope));
+    const call = stub.receiveMessages(part.map(({ envelope }) => envelope));
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`The object has not answered within ${CALL_MS / 1000} s.`)), CALL_MS);
+    });
+    const answer: unknown = await Promise.race([call, late]);
     return Array.isArray(answer) ? answer : new Error("receiveMessages() returned no list.");
   } catch (error) {
     return explained(error);
+  } finally {
+    clearTimeout(timer);
   }
 }

@@ -282,4 +282,12 @@ export const FOUND: readonly Mutation[] = [
     replace: 'typeof source === "string" ? "" : ""',
     finders: [runtime("inbox-rpc", "no one else's key")],
   },
+  {
+    name: "lets an object that does not answer hold up a queue",
+    file: "inbox/consume.ts",
+    within: "received",
+    find: "await Promise.race([call, late])",
+    replace: "await (late.catch(() => {}), call)",
+    finders: [runtime("inbox-consume", "does not answer")],
+  },
 ];

@@ -105,6 +105,27 @@ describe.each([
     expect(await down.effects()).toEqual(once(["s down-1", "s down-2"]));
   });
 
+  it("goes on without an object that does not answer, and retries its messages", async () => {
+    vi.useFakeTimers();
+    const failures: ConsumeFailure[] = [];
+    const hung = { id: namespace.newUniqueId(), receiveMessages: () => new Promise<never>(() => {}) };
+    const well = {
+      id: namespace.newUniqueId(),
+      receiveMessages: async (all: OutboxEnvelope[]) => all.map(({ id }) => ({ id, status: "processed" })),
+    };
+    const route = (({ key }: OutboxEnvelope) => (key === "hung" ? hung : well)) as unknown as ConsumeOptions<unknown>["route"];
+    let result: unknown;
+    void consume([keyed("hung", 1), keyed("well", 1)], { route, onFailure: (failure) => void failures.push(failure) }).then((each) => {
+      result = each;
+    });
+    await vi.advanceTimersByTimeAsync(299_000);
+    expect(result).toBeUndefined();
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(result).toMatchObject({ acked: [1], retried: [0] });
+    expect(failures).toMatchObject([{ id: "s hung-1", error: "The object has not answered within 300 s." }]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
   it("takes more messages for one object than go in one call", async () => {
     const route = byKey(namespace);
     const bodies = Array.from({ length: 250 }, (_, n) => keyed("a", n + 1));
