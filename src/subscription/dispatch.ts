@@ -213,13 +213,24 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
       await all[0]?.join();
       return;
     }
-    const isUnderWay = (): boolean => !isTried || all.some(({ isRunning }) => isRunning);
+    const begin = (delivery: Delivery): Promise<void> => start(delivery, false);
+    await untilIdle(deadline, begin, isFree, () => isTried);
+  }
+
+  /** Starts what becomes due beside what is under way, until nothing is, and nothing is left to be tried. */
+  async function untilIdle(
+    deadline: number,
+    start: (delivery: Delivery) => Promise<void>,
+    isFree = ({ isRunning }: Delivery): boolean => !isRunning,
+    isTried = (): boolean => true,
+  ): Promise<void> {
+    const isUnderWay = (): boolean => !isTried() || all.some(({ isRunning }) => isRunning);
     while (isUnderWay()) {
       await changed();
       const now = store.now();
       for (const delivery of all) {
         const isNext = !isSpent && now < deadline && isFree(delivery) && delivery.isDue() && delivery.idleUntil <= now;
-        if (isNext && isUnderWay()) void start(delivery, false);
+        if (isNext && isUnderWay()) void start(delivery);
       }
     }
   }
@@ -280,14 +291,18 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
     run: (died, unguarded = false) => begin(() => run(died, unguarded)),
 
     async flush(deliveries) {
-      if (active) {
-        // What runs is joined, and what does not is begun beside it.
-        await Promise.all(deliveries.map((delivery) => started(delivery, false, false, store.now() + RUN_BUDGET_MS)));
-        return;
-      }
-      await begin(async () => {
-        await Promise.all(deliveries.map((delivery) => started(delivery, false, false, store.now() + RUN_BUDGET_MS)));
+      const deadline = store.now() + RUN_BUDGET_MS;
+      const start = (delivery: Delivery): Promise<void> => started(delivery, false, false, deadline);
+      // What runs is joined, and what does not is begun beside it.
+      if (active) return void (await Promise.all(deliveries.map(start)));
+      let chosen: Promise<unknown> = Promise.resolve();
+      const over = begin(async () => {
+        chosen = Promise.all(deliveries.map(start));
+        // The others need not wait for one of these that hangs.
+        await untilIdle(deadline, start);
       });
+      await chosen;
+      if (!all.some(({ isRunning }) => isRunning)) await over;
     },
 
     get isRunning() {

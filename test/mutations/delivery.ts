@@ -55,6 +55,22 @@ export const DELIVERY: readonly Mutation[] = [
     finders: [stories, runtime("ordering")],
   },
   {
+    name: "lets a destination that hangs in flush() delay the others",
+    file: "subscription/dispatch.ts",
+    within: "flush",
+    find: "await untilIdle(deadline, start);",
+    replace: "await chosen;",
+    finders: [runtime("flush", "where a destination hangs")],
+  },
+  {
+    name: "lets flush() of one destination wait for another that hangs",
+    file: "subscription/dispatch.ts",
+    within: "flush",
+    find: "if (!all.some(({ isRunning }) => isRunning)) await over;",
+    replace: "await over;",
+    finders: [runtime("flush", "where a destination hangs")],
+  },
+  {
     name: "delivers while a transaction is open",
     file: "write/transaction.ts",
     within: "transaction",

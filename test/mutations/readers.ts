@@ -103,7 +103,7 @@ export const READERS: readonly Mutation[] = [
   {
     name: "starts nothing beside a run that hangs",
     file: "subscription/dispatch.ts",
-    within: "run",
+    within: "untilIdle",
     find: "while (isUnderWay()) {",
     replace: "while (isUnderWay()) {\n      await Promise.all(all.map((delivery) => delivery.join()));",
     finders: [runtime("named", "neither delay nor repeat")],
@@ -111,7 +111,7 @@ export const READERS: readonly Mutation[] = [
   {
     name: "starts one destination after the other as long as any is busy",
     file: "subscription/dispatch.ts",
-    within: "run",
+    within: "untilIdle",
     find: "now < deadline && isFree(delivery)",
     replace: "isFree(delivery)",
     finders: [model("side-by-side")],

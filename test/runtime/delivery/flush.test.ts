@@ -2,7 +2,8 @@
 import { runDurableObjectAlarm } from "cloudflare:test";
 import { describe, expect, it, vi } from "vitest";
 import { boxWith, callsOf, down, numbers, putMany } from "../support/batches.ts";
-import { drained, eventually, fresh, gate, handedOver, inside, onBothBackends, until } from "../support/harness.ts";
+import { drained, eventually, fresh, gate, handedOver, inside, onBothBackends, onEitherBackend, until } from "../support/harness.ts";
+import { got, objectWith, receivers } from "../support/named.ts";
 import { stageOf } from "../support/worker.ts";
 
 const patient = { retry: { minDelaySeconds: 600, maxDelaySeconds: 600 } };
@@ -146,5 +147,36 @@ onBothBackends("runDurableObjectAlarm, which calls alarm() without info", (backe
       expect(stageOf(stub).alarms).toHaveLength(1);
       expect(callsOf(stub)).toHaveLength(pending > 0 ? 2 : 0);
     });
+  });
+});
+
+onEitherBackend("flush, where a destination hangs", (backend) => {
+  it.each([{}, { destination: "a" }])("delays no other, and waits for no other: %j", async (options) => {
+    const all = receivers("a", "b");
+    const [a, b] = [gate(), gate()];
+    all.a.rest = () => a.passed();
+    all.b.rest = () => (all.b.calls.length > 1 ? b.passed() : undefined);
+    const stub = objectWith(backend, all, { a: { types: ["a"] }, b: { types: ["b"] } });
+    let isFlushed = false;
+    await inside(stub, async (_, outbox) => {
+      await outbox.pause({ destination: "a" });
+      await outbox.send({ type: "a" });
+      await outbox.resume({ destination: "a" });
+      void outbox.flush(options).then(() => {
+        isFlushed = true;
+      });
+    });
+    await eventually(() => all.a.calls.length > 0);
+    for (const n of [1, 2]) {
+      await inside(stub, (_, outbox) => outbox.send({ type: "b", n }));
+      await eventually(() => all.b.calls.length >= n);
+    }
+    expect([all.a.calls.length, isFlushed]).toEqual([1, false]);
+    a.open();
+    await eventually(() => isFlushed);
+    expect(all.b.calls).toHaveLength(2);
+    b.open();
+    await drained(stub);
+    expect([all.a, all.b].map((each) => got(each).length)).toEqual([1, 2]);
   });
 });
