@@ -14,6 +14,8 @@ const LONGEST_WAIT_MS = 30_000;
 const REQUEST_MS = 120_000;
 /** So many objects that failed are remembered. */
 const MOST_FAILED = 100_000;
+/** The longest name that the route takes. */
+const NAME_LENGTH = 1024;
 const ID = /^[0-9a-f]{64}$/i;
 
 /** @returns the exit code */
@@ -74,6 +76,9 @@ function within(name, text, min, max) {
 /** The objects of a file, each once. */
 function linesIn(file) {
   const lines = readFileSync(file, "utf8").split(/\r?\n/);
+  const long = lines.findIndex((line) => line.trim().length > NAME_LENGTH && !line.trim().startsWith("#"));
+  // The route would refuse it, with all that is asked for together, and the sweep would come no further.
+  if (long >= 0) throw new Usage(`Line ${long + 1} of ${file} is no object: it has more than ${NAME_LENGTH} characters.`);
   return [...new Set(lines.map((line) => line.trim()).filter((line) => line && !line.startsWith("#")))];
 }
 

@@ -163,6 +163,10 @@ describe("a sweep", () => {
     expect(await sweep([...args, "--rate", "0"])).toMatchObject({ code: 2, out: expect.stringContaining("--rate") });
     expect(await sweep([...args, "--registry"])).toMatchObject({ code: 2, out: expect.stringContaining("either --ids or --registry") });
     expect(await sweep([...args, "--nonsense"])).toMatchObject({ code: 2 });
+    writeFileSync(join(path, "long.txt"), `one\n# ${"x".repeat(2000)}\n${"x".repeat(1025)}\n`);
+    const long = await sweep(["--namespace", "SQLITE", "--ids", "long.txt", "--state", "long.json"]);
+    expect(long).toMatchObject({ code: 2, out: expect.stringContaining("Line 3 of long.txt") });
+    expect(existsSync(join(path, "long.json"))).toBe(false);
     const large = JSON.stringify({ namespace: "SQLITE", names: [" ".repeat(2 ** 20)] });
     // Its size is said, and then it is sent in chunks, which say nothing.
     for (const body of [large, new Blob([large]).stream()]) {
