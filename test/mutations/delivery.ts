@@ -164,7 +164,7 @@ export const DELIVERY: readonly Mutation[] = [
     within: "run",
     find: "if (!through) return call.block(target, requests);",
     replace: "if (!through) return call.block(target, requests.filter((request) => request !== probe));",
-    finders: [unit("targets", "that all fail make every further call throw"), unit("targets", "tell why")],
+    finders: [unit("targets", "that all fail make every further call throw"), unit("targets", "tell why"), model("one-target")],
   },
   {
     name: "takes the late answer to a message for that to another with its id",
