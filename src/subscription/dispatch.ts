@@ -16,6 +16,8 @@ import type { Wake } from "./wake.js";
 const MOST_HANDLERS = 6;
 /** After this long, in milliseconds, everything that is due is left to the next alarm: far from the platform's limit of 15 minutes for one. */
 const RUN_BUDGET_MS = 60_000;
+/** And so long after that, in milliseconds, a call must have ended that began beside one that hangs. */
+const MOST_LATE_MS = 780_000;
 /** So long after a delivery that is not recorded yet an alarm that rings records it, in milliseconds: a little less than the time for which one is set. */
 const MOST_IDLE_MS = 9000;
 /** So long after another reader's step began its result is waited for, in milliseconds, to be committed together. */
@@ -117,9 +119,7 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
     },
 
     deadMessages: () => dispatch.deadMessages,
-
     isWanted: (entry, by) => dispatch.isWanted(entry, by),
-
     spend() {
       isSpent = true;
     },
@@ -199,7 +199,7 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
     // One at a time, so that the next death tells which it was.
     const suspects = (blamed.length > 0 ? blamed : died ? all : []).filter(due);
     const deadline = store.now() + RUN_BUDGET_MS;
-    const start = (delivery: Delivery, died: boolean): Promise<void> => started(delivery, died, unguarded, deadline);
+    const start = (delivery: Delivery, died = false): Promise<void> => started(delivery, died, unguarded, deadline);
     let isTried = false;
     const trial = (async () => {
       for (const delivery of suspects) await start(delivery, died);
@@ -213,8 +213,7 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
       await all[0]?.join();
       return;
     }
-    const begin = (delivery: Delivery): Promise<void> => start(delivery, false);
-    await untilIdle(deadline, begin, isFree, () => isTried);
+    await untilIdle(deadline, start, isFree, () => isTried);
   }
 
   /** Starts what becomes due beside what is under way, until nothing is, and nothing is left to be tried. */
@@ -225,12 +224,19 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
     isTried = (): boolean => true,
   ): Promise<void> {
     const isUnderWay = (): boolean => !isTried() || all.some(({ isRunning }) => isRunning);
+    /** Started after the deadline: only beside a call that began before it and hangs, and only what ends in time. */
+    const late = new Set<Delivery>();
+    const hangs = (delivery: Delivery): boolean => delivery.isRunning && !late.has(delivery);
+    const inTime = ({ settings }: Delivery, now: number): boolean =>
+      now < deadline || (all.some(hangs) && now + settings.timeoutSeconds * 1000 < deadline + MOST_LATE_MS);
     while (isUnderWay()) {
       await changed();
       const now = store.now();
       for (const delivery of all) {
-        const isNext = !isSpent && now < deadline && isFree(delivery) && delivery.isDue() && delivery.idleUntil <= now;
-        if (isNext && isUnderWay()) void start(delivery);
+        const isNext = !isSpent && inTime(delivery, now) && isFree(delivery) && delivery.isDue() && delivery.idleUntil <= now;
+        if (!isNext || !isUnderWay()) continue;
+        if (now >= deadline) late.add(delivery);
+        void start(delivery);
       }
     }
   }
@@ -283,11 +289,8 @@ export function dispatchOf(store: Store, alarm: Wake, settings: Settings, timers
     of: (name) => all.find(({ reader }) => reader.name === name),
 
     nextAttempt: () => all.reduce((first, delivery) => Math.min(first, delivery.nextAttempt()), NEVER),
-
     isDue: () => all.some((delivery) => delivery.isDue()),
-
     nextWake: () => Math.min(dispatch.nextAttempt(), otherWake()),
-
     run: (died, unguarded = false) => begin(() => run(died, unguarded)),
 
     async flush(deliveries) {
