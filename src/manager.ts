@@ -235,7 +235,7 @@ export interface OutboxManager<M = unknown, I = M> {
    * it has yet to get, at most.
    *
    * @throws TypeError when the object has no such destination, or for a position that is not kept or lies ahead; OutboxError `unsupported` without
-   * `retain`, and in a transaction
+   * `retain`, in a transaction, and in a handler while messages of that destination are being handed over
    */
   rewind(destination: string, options: OutboxRewindOptions): Promise<number>;
   /**

@@ -5,6 +5,7 @@ import { known } from "../api/known.js";
 import { within } from "../api/within.js";
 import { type OutboxContext, untilWritable } from "../context.js";
 import { acksKey } from "../storage/rows.js";
+import { inHandler } from "../subscription/call.js";
 import { cursorBehind, openUpTo } from "../subscription/cursor.js";
 import type { Delivery } from "../subscription/delivery.js";
 
@@ -32,6 +33,7 @@ export async function rewind(
   if (Number.isNaN(wanted)) throw expected("options.to", "a position", to);
   if (!settings.retain) throw new OutboxError("unsupported", "rewind() needs a log that is kept: set the option `retain`.");
   if (store.open) throw new OutboxError("unsupported", "rewind() can't be called in a transaction.");
+  if (queue.batch && inHandler()) throw new OutboxError("unsupported", "rewind() in a handler would wait for itself: call it later.");
   // What is settled later would move it on again: the batch of a run, and what a consumer has received.
   return await pull.alone(async () => {
     const busy = (): Promise<unknown> | null => untilWritable(parts) ?? store.open ?? (queue.batch ? join() : null);

@@ -37,6 +37,14 @@ export const LOG: readonly Mutation[] = [
     finders: [runtime("later-readers", "is not got by a destination that is new")],
   },
   {
+    name: "waits for itself when a handler calls rewind()",
+    file: "operate/rewind.ts",
+    within: "rewind",
+    find: "queue.batch && inHandler()",
+    replace: "queue.batch && !queue.batch",
+    finders: [runtime("rewind", "in its own handler")],
+  },
+  {
     name: "gives a rewound destination a message whose put storage has refused",
     file: "operate/rewind.ts",
     within: "rewind",

@@ -54,6 +54,21 @@ onBothBackends("a destination that is rewound", (backend) => {
     expect(got(all.one)).toEqual([...range(1, 50), ...range(11, 50)]);
   });
 
+  it("is refused in its own handler, which would wait for itself", async () => {
+    const all = receivers("one");
+    const refused: string[] = [];
+    const stub = objectWith(backend, all, { one: {} }, { retain: "all", timeoutSeconds: 600 });
+    await inside(stub, async (_, outbox) => {
+      all.one.rest = async () => {
+        await null;
+        await outbox.rewind("one", { to: 1 }).catch((error) => refused.push(error.code));
+      };
+      await outbox.send(1);
+    });
+    await drained(stub);
+    expect([got(all.one), refused]).toEqual([[1], ["unsupported"]]);
+  });
+
   it("waits for a consumer that is settling, where it is pulled, and ends its leases", async () => {
     class Jobs extends DurableObject<BoxEnv> {
       destinations = { jobs: { pull: true as const } };
