@@ -2,6 +2,7 @@
 
 import { expected, textOf } from "../api/errors.js";
 import { known } from "../api/known.js";
+import { CLOCK } from "../destinations/clock.js";
 import type { Fleet } from "../inspector/fleet-api.js";
 import type { FleetObject, FleetWoken } from "./with-fleet-reports.js";
 
@@ -79,11 +80,11 @@ export function sweepRoute(options: SweepRouteOptions): (request: Request) => Pr
     if (given.length > MOST_IDS) throw new Refused(400, `One call wakes at most ${MOST_IDS} objects.`);
     const results: Swept[] = [];
     let next = 0;
-    const end = Date.now() + LAST_MS;
+    const end = CLOCK.now() + LAST_MS;
     const work = async (): Promise<void> => {
       for (let at = next++; at < given.length; at = next++) {
         const id = given[at] as string;
-        const isLate = Date.now() >= end;
+        const isLate = CLOCK.now() >= end;
         results[at] = isLate ? { id, error: NOT_REACHED } : await woken(objects, id, at < (ids as string[]).length);
       }
     };

@@ -1,7 +1,7 @@
 /** While what is next is being read, it is as due as before: whoever asks meanwhile, and whoever sets the alarm meanwhile, must know it. */
 import { expect, it } from "vitest";
 import { type OutboxDelivery, type OutboxMessage, withTransactionalOutbox } from "../../../src/index.ts";
-import { declared, drained, eventually, gate, inside, onEitherBackend, sent } from "../support/harness.ts";
+import { declared, drained, eventually, gate, handedOver, inside, onEitherBackend, sent } from "../support/harness.ts";
 import { Box, options } from "../support/worker.ts";
 
 onEitherBackend("a message that was set aside", (backend) => {
@@ -43,6 +43,7 @@ onEitherBackend("a message that was set aside", (backend) => {
     expect(stats.nextAttemptAt).toBeLessThanOrEqual(Date.now() + 60_000);
     holds = false;
     reading.open();
+    await handedOver(stub, 1);
     await drained(stub);
     expect(sent(stub).map(({ msg }) => msg)).toEqual(["aside"]);
   });
