@@ -112,8 +112,10 @@ export function callOf(
       delivery.signal.throwIfAborted();
       if (spent) throw errorOf(spent.error);
       if (first && blocked.size === unsettled.size && !through) {
-        // The outbox waits for all of them together, and all of them are tried again then.
-        const waits = Math.max(...[...troubled].map(({ error }) => secondsOf(error)));
+        // The outbox waits for all of them together, and all of them are tried again then. At least as long as the first of them would be left alone: its own
+        // backoff does not grow while they hang, since a call that waits for an answer is none that failed.
+        const own = Math.min(...[...troubled].map(({ retryAt }) => secondsUntil(retryAt, now())));
+        const waits = Math.max(own, ...[...troubled].map(({ error }) => secondsOf(error)));
         for (const target of troubled) target.retryAt = 0;
         throw Object.assign(errorOf(first.error), waits > 0 && { retryAfterSeconds: waits });
       }

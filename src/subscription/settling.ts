@@ -106,7 +106,7 @@ export function settlingOf(
       reader.breaker = { ...CLOSED, failures, ...vain };
       reader.paused = true;
     } else {
-      const at = Math.max(retryAt(delay), store.now() + Math.min(asked, delivery().settings.retry.maxDelaySeconds) * 1000);
+      const at = Math.max(retryAt(delay), store.now() + Math.ceil(Math.min(asked, delivery().settings.retry.maxDelaySeconds) * 1000));
       reader.breaker = { ...afterFailure({ ...breaker, failures }, kept.length, settled, at), ...vain };
     }
     await settle(batch, true, () => tell(pauses ? "paused" : "failed", kept, error, failures));

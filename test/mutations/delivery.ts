@@ -191,6 +191,14 @@ export const DELIVERY: readonly Mutation[] = [
     finders: [runtime("destinations-queue", "however many parts")],
   },
   {
+    name: "asks the only target that hangs again and again",
+    file: "destinations/target-call.ts",
+    within: "callOf",
+    find: "Math.max(own, ...",
+    replace: "Math.max(...",
+    finders: [model("one-target", "hangs")],
+  },
+  {
     name: "lets targets wait for a clock that was ahead",
     file: "destinations/destination.ts",
     within: "secondsUntil",
