@@ -200,4 +200,12 @@ export const LOG_HTTP: readonly Mutation[] = [
     replace: "part: ({ msg }) => (isBinary ? bytes(msg) : new TextEncoder().encode(new TextDecoder().decode(bytes(msg))))",
     finders: [served("very bytes")],
   },
+  {
+    name: "a relay reads the bytes of a text as characters",
+    file: "log-http/relay.ts",
+    within: "pageFrom",
+    find: "const data = isJson(contentType) ?",
+    replace: "const data = !isBinary(contentType) ?",
+    finders: [relayed("bytes of a text")],
+  },
 ];

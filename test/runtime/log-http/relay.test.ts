@@ -29,7 +29,8 @@ class Feed extends Box {
       return new Response(null, { status: 101, webSocket: client });
     }
     const authorize = ({ headers }: Request) => headers.get("Authorization") === "Bearer reader";
-    const response = await serveLog(request, { source: this.outbox, authorize });
+    const contentType = request.headers.get("Served-As") ?? "application/json";
+    const response = await serveLog(request, { source: this.outbox, authorize, contentType });
     callsOf(this.ctx).push(`${request.method} ${search} ${request.headers.get("Upgrade")}`);
     response.headers.set("Access-Control-Allow-Origin", "https://reader.test");
     return response;
@@ -175,6 +176,20 @@ onEitherBackend("a log that is relayed", (backend) => {
     await eventually(() => heard.includes("closed"));
     expect([...new Set(heard)]).toEqual(["fetch websocket", "assigned one", "fetch null", "closed"]);
     expect(heard.filter((each) => each === "fetch websocket" || each === "closed")).toHaveLength(2);
+  });
+
+  it("passes the bytes of a text on as they are, and writes them into events as characters", async () => {
+    const stub = feed(backend);
+    await inside(stub, async (_, outbox) => {
+      for (const bytes of [[0xe2, 0x82], [0xac], [0xff]]) await outbox.send(new Uint8Array(bytes));
+    });
+    await drained(stub);
+    const headers = { "Served-As": "text/plain" };
+    const polled = await ask(stub, "?offset=-1&live=long-poll", {}, { headers });
+    expect([...new Uint8Array(await polled.arrayBuffer())]).toEqual([0xe2, 0x82, 0xac, 0xff]);
+    const events = await ask(stub, "?offset=-1&live=sse", { sseSeconds: 0 }, { headers });
+    expect(events.headers.has("Stream-SSE-Data-Encoding")).toBe(false);
+    expect(await events.text()).toContain("data:\u20ac\ufffd\n");
   });
 
   it("answers a long-poll with what is there, with the next message, or with nothing once its time is over", async () => {
