@@ -190,7 +190,7 @@ export const FLEET: readonly Mutation[] = [
     name: "lets a sweep wait longer for its objects than the command for its answer",
     file: "fleet/sweep-route.ts",
     within: "sweepRoute",
-    find: "Date.now() >= end",
+    find: "CLOCK.now() >= end",
     replace: "end < 0",
     finders: [runtime("sweep-route")],
   },
