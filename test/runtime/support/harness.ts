@@ -123,7 +123,7 @@ export function until<R>(
 
 /** Waits until nothing is pending. */
 export function drained(stub: Stub): Promise<true> {
-  return until(stub, async (box) => ((await box.outbox.stats()).pending === 0 ? true : undefined));
+  return until(stub, async (box) => { const { pending, delayed, blocked } = await box.outbox.stats(); return pending + delayed + blocked === 0 ? true : undefined; });
 }
 
 /** Every message that `sendMessages` saw, in order, over all lives of the object. */
