@@ -121,9 +121,12 @@ export function until<R>(
   return eventually(() => inside(stub, (box, _, state) => fact(box, state)));
 }
 
-/** Waits until nothing is pending. */
+/** Waits until no message waits for anything: not for its turn, nor for a time, nor behind its key. */
 export function drained(stub: Stub): Promise<true> {
-  return until(stub, async (box) => { const { pending, delayed, blocked } = await box.outbox.stats(); return pending + delayed + blocked === 0 ? true : undefined; });
+  return until(stub, async (box) => {
+    const { pending, delayed, blocked } = await box.outbox.stats();
+    return pending + delayed + blocked === 0 ? true : undefined;
+  });
 }
 
 /** Every message that `sendMessages` saw, in order, over all lives of the object. */
