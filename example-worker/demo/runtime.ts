@@ -103,8 +103,9 @@ export class Runtime {
     throw new Error(`workerd was not back within ${READY_MS / 1000} s.`);
   }
 
+  /** A connection for each request: workerd closes one that is idle for five seconds, and a busy machine sends the next request at that moment. */
   fetch(path: string, init: RequestInit): Promise<Response> {
-    return fetch(new URL(path, this.#url), init);
+    return fetch(new URL(path, this.#url), { ...init, headers: { connection: "close" } });
   }
 
   async stop(): Promise<void> {

@@ -55,7 +55,7 @@ async function dead(object: string): Promise<string[]> {
 async function act(object: string, command: object): Promise<void> {
   const query = new URLSearchParams({ api: "act", namespace: "ORDERS", name: object });
   const init = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(command) };
-  expect((await fetch(new URL(`/admin/outbox?${query}`, world.url), init)).status).toBe(200);
+  expect((await world.ask(`/admin/outbox?${query}`, init)).status).toBe(200);
 }
 
 async function open(look: Look, address: string): Promise<Typist> {
@@ -287,7 +287,7 @@ describe.skipIf(!path)("the inspector's page", () => {
     });
     await expect.poll(() => asked).toBeGreaterThan(0);
     await close(typist);
-    const refused = await fetch(new URL("/admin/outbox?rights=none", world.url));
+    const refused = await world.ask("/admin/outbox?rights=none");
     expect(refused.status).toBe(401);
   });
 
