@@ -47,7 +47,11 @@ const ASYNC: [string, Act][] = [
       outbox.transaction(async () => {
         refuse(outbox);
         await ticked(ticks);
-        await expect(outbox.transaction(() => ticked(8).then(() => Promise.reject(new Error("no"))))).rejects.toThrow("no");
+        const nested = outbox.transaction(async () => {
+          await ticked(8);
+          throw new Error("no");
+        });
+        await expect(nested).rejects.toThrow("no");
       }),
   ],
 ];
