@@ -38,7 +38,8 @@ export function secondsUntil(time: number, now: number): number {
 /**
  * Sends all groups side by side. When every one of them throws, the first error is thrown: nothing suggests that a message is to blame, so no attempts are
  * counted. When another one has succeeded, throwing would also hold back that one's later messages, so the unsettled messages of those that threw are
- * retried one by one, without counting an attempt where the group is only asked too often. If a group asks to pause (`pause: true`), its messages wait for an hour without counting an attempt, and nothing else is paused.
+ * retried one by one, without counting an attempt where the group is only asked too often. If a group asks to pause (`pause: true`), its messages wait for
+ * an hour without counting an attempt, and nothing else is paused.
  */
 export async function settleGroups(groups: readonly Group[], delivery: OutboxDelivery): Promise<void> {
   const blocked: { group: Group; error: unknown }[] = [];
